@@ -1,0 +1,1 @@
+"""Rows of text become token batches: readers, curation, splitting, chat templates, packing, the built-in text."""
