@@ -1,0 +1,1 @@
+"""A model -> files others can run."""

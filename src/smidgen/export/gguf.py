@@ -1,0 +1,90 @@
+"""Writes a model as GGUF: names, metadata, row order and number formats as llama.cpp reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen import formats
+from smidgen.models.checkpoint import gguf, tokenizer
+from smidgen.models.files import atomic_path
+from smidgen.progress import Progress, silent, track
+
+if TYPE_CHECKING:
+    from smidgen.models.model import Model
+
+QUANTIZATION_VERSION = 2
+
+
+def write(model: Model, path: Path, *, float_format: str = "float16", progress: Progress = silent) -> None:
+    """Write a model as one GGUF file; it appears under its name only when it is whole.
+
+    Packed weights are written byte for byte, other matrices in ``float_format``, vectors as float32. The same
+    model always gives the same bytes: no time stamps.
+
+    Args:
+        model: What to write.
+        path: The file, ending in ``.gguf``.
+        float_format: Number format of matrices that are not packed.
+        progress: Receives reports.
+
+    Raises:
+        Unsupported: The family or the tokenizer has no place in GGUF.
+    """
+    metadata = file_metadata(model)
+    with atomic_path(path) as temporary:
+        gguf.write(temporary, metadata, track(list(_tensors(model, float_format)), "writing GGUF", progress, unit="tensors"))
+
+
+def file_metadata(model: Model) -> dict[str, Any]:
+    """Return every key-value pair of the model's GGUF file."""
+    origin = model.lineage.origin
+    name = (origin.base_model or Path(origin.name).stem).rpartition("/")[2]
+    general: dict[str, Any] = {
+        "general.architecture": model.family.gguf_architecture,
+        "general.type": "model",
+        "general.name": name,
+        "general.quantization_version": QUANTIZATION_VERSION,
+    }
+    if origin.licence:
+        general["general.license"] = origin.licence
+    if origin.base_model:
+        general["general.base_model.count"] = 1
+        general["general.base_model.0.name"] = name
+        general["general.base_model.0.organization"] = origin.base_model.partition("/")[0]
+    rows = model.anatomy.vocabulary_size
+    return general | model.family.gguf_metadata(model.config) | tokenizer.to_gguf(model.tokenizer, rows)
+
+
+def metadata_bytes(model: Model) -> int:
+    """Return how many bytes of the file are not weights of matrices: header, tokenizer, vectors, padding."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header.gguf"
+        vectors = [tensor for tensor in _tensors(model, "float16") if len(tensor.shape) == 1]
+        gguf.write(path, file_metadata(model), vectors)
+        matrices = len(model.anatomy.matrices())
+        # Every further tensor costs its header (about 100 bytes) and its padding (at most 31).
+        return path.stat().st_size + matrices * 128
+
+
+def _tensors(model: Model, float_format: str) -> Iterator[gguf.StoredTensor]:
+    for name, stored_name in model.family.gguf_names(model.config).items():
+        order = model.family.gguf_rows(name, model.config)
+        packed = model.packed.get(name)
+        if packed is not None:
+            number_format, data = formats.find(packed.format), packed.data
+            shape: tuple[int, ...] = packed.shape
+        else:
+            weight = model.weight(name).detach().float().cpu()
+            number_format = formats.find(float_format if weight.dim() > 1 else "float32")
+            shape = tuple(weight.shape)
+            data = number_format.quantize(weight.reshape(-1, shape[-1]))
+        if order is not None:
+            data = data[order] if len(shape) > 1 else data.reshape(shape[0], -1)[order].reshape(1, -1)
+        yield gguf.StoredTensor(stored_name, shape, number_format.ggml_type, data.contiguous().numpy())
+    for stored_name, values in model.family.gguf_extras(model.config).items():
+        raw = formats.find("float32").quantize(values.reshape(1, -1))
+        yield gguf.StoredTensor(stored_name, tuple(values.shape), 0, raw.numpy())

@@ -1,0 +1,35 @@
+"""Writes a model as a folder that plain transformers loads, with its lineage beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
+from smidgen.models.files import atomic_folder
+
+if TYPE_CHECKING:
+    from smidgen.models.model import Model
+
+
+def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
+    """Write configuration, weights, tokenizer and lineage; the folder appears only when it is whole.
+
+    Args:
+        model: What to write; packed weights are written as the floats they stand for.
+        folder: Where; replaced if it exists.
+        dtype: Type of the weights on disk.
+    """
+    import torch
+
+    kind = getattr(torch, dtype)
+    # A model read from a quantised file carries a note of that in its configuration, and would refuse to be saved.
+    fresh = type(model.module)._from_config(model.config, dtype=kind)
+    fresh.load_state_dict({name: value.to(kind) for name, value in model.module.state_dict().items()})
+    fresh.generation_config = model.module.generation_config
+    with atomic_folder(folder) as temporary:
+        fresh.save_pretrained(temporary)
+        model.tokenizer.save_pretrained(temporary)
+        lineage = json.dumps(model.lineage.to_dict(), indent=1, sort_keys=True)
+        (temporary / LINEAGE_FILE).write_text(lineage + "\n", encoding="utf-8")

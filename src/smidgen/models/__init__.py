@@ -1,0 +1,1 @@
+"""What a model is: named, fetched, read, taken apart, written."""

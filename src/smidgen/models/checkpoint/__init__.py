@@ -1,0 +1,1 @@
+"""Containers only: bytes <-> named tensors and tokenizers."""

@@ -1,0 +1,91 @@
+"""One file per family of models; a family owns everything that is peculiar to its architecture.
+
+A family says where the parts lie (`anatomy`), how the configuration is written in a GGUF's metadata and read
+from it, how tensors are named there and in what order their rows lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from smidgen import registry
+from smidgen.errors import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from smidgen.models.anatomy import Anatomy
+
+
+class Family:
+    """What every family answers.
+
+    Attributes:
+        architecture: Class name in ``config.json``'s ``architectures``.
+        gguf_architecture: Value of ``general.architecture``.
+    """
+
+    architecture: ClassVar[str]
+    gguf_architecture: ClassVar[str]
+
+    def anatomy(self, config: Any) -> Anatomy:
+        """Name every part of a model of this configuration."""
+        raise TypeError(f"{type(self).__name__} does not describe its anatomy")
+
+    def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+        """Build the transformers configuration from a GGUF's metadata.
+
+        Args:
+            metadata: Key-value pairs of the file.
+            tensors: The file's tensors as float arrays where they are small (norms, rope factors), by name.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be read from GGUF")
+
+    def gguf_metadata(self, config: Any) -> dict[str, Any]:
+        """Return the architecture's own key-value pairs for a GGUF."""
+        raise TypeError(f"{type(self).__name__} cannot be written as GGUF")
+
+    def gguf_names(self, config: Any) -> dict[str, str]:
+        """Map every state-dictionary name to the tensor's name in a GGUF; a tied head is absent."""
+        raise TypeError(f"{type(self).__name__} cannot be written as GGUF")
+
+    def gguf_rows(self, name: str, config: Any) -> torch.Tensor | None:
+        """Return the order in which a tensor's rows lie in a GGUF, or None where it is unchanged.
+
+        ``gguf_weight = weight[gguf_rows]``; the index is int64 ``[rows]``.
+        """
+        return None
+
+    def gguf_extras(self, config: Any) -> dict[str, torch.Tensor]:
+        """Return tensors a GGUF needs that are no parameters (rope factors), by their name there."""
+        return {}
+
+
+def all_families() -> tuple[Family, ...]:
+    """Return one instance of every known family."""
+    return tuple(registry.find(__name__, name)() for name in registry.names(__name__))
+
+
+def for_architecture(architecture: str) -> Family:
+    """Return the family of a ``config.json`` architecture, or say which are known."""
+    families = all_families()
+    for family in families:
+        if family.architecture == architecture:
+            return family
+    known = ", ".join(sorted(family.architecture for family in families))
+    raise Unsupported(f"Models of the architecture {architecture!r} cannot be taken apart.", remedy=f"Known: {known}.")
+
+
+def for_gguf(architecture: str) -> Family:
+    """Return the family of a GGUF's ``general.architecture``, or say which are known."""
+    families = all_families()
+    for family in families:
+        if family.gguf_architecture == architecture:
+            return family
+    known = ", ".join(sorted(family.gguf_architecture for family in families))
+    raise Unsupported(
+        f"GGUF files of the architecture {architecture!r} cannot be taken apart.",
+        remedy=f"Known: {known}. Such a file can still be run and measured.",
+    )

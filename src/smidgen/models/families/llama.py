@@ -1,0 +1,115 @@
+"""Llama: SmolLM2, Llama 3.x, and everything that publishes itself as ``LlamaForCausalLM``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from smidgen.errors import Unsupported
+from smidgen.models.families._decoder import Decoder, head_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+ROPE_FACTORS = "rope_freqs.weight"
+
+
+def llama3_rope_factors(parameters: Mapping[str, Any], size: int) -> list[float]:
+    """Return what Llama 3's rope scaling divides each frequency by, one factor per pair of channels.
+
+    Frequencies whose wavelength is longer than ``original / low`` are slowed by ``factor``, those shorter than
+    ``original / high`` stay, and those between are blended (Llama 3.1 model card and reference code).
+
+    Args:
+        parameters: ``rope_theta factor low_freq_factor high_freq_factor original_max_position_embeddings``.
+        size: Width of one head.
+
+    Example:
+        >>> published = dict(rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        ...                  original_max_position_embeddings=8192)
+        >>> factors = llama3_rope_factors(published, 128)
+        >>> factors[0], factors[-1]
+        (1.0, 8.0)
+    """
+    factor, original = parameters["factor"], parameters["original_max_position_embeddings"]
+    low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+    factors = []
+    for pair in range(size // 2):
+        wavelength = 2 * math.pi * parameters["rope_theta"] ** (2 * pair / size)
+        if wavelength < original / high:
+            factors.append(1.0)
+        elif wavelength > original / low:
+            factors.append(float(factor))
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return factors
+
+
+class Llama(Decoder):
+    """The Llama family.
+
+    Peculiar: in a GGUF the rows of query and key are reordered, since llama.cpp rotates neighbouring channels
+    and transformers rotates halves; Llama 3's rope scaling is a tensor of factors there.
+    """
+
+    architecture: ClassVar[str] = "LlamaForCausalLM"
+    gguf_architecture: ClassVar[str] = "llama"
+
+    def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+        """Build a ``LlamaConfig``; Llama 3's rope parameters are recognised from their factors."""
+        from transformers import LlamaConfig
+
+        values = self.common_config(metadata, tensors)
+        if ROPE_FACTORS in tensors:
+            stored = [float(value) for value in tensors[ROPE_FACTORS]]
+            rope = {
+                "rope_type": "llama3",
+                "rope_theta": values["rope_parameters"]["rope_theta"],
+                "factor": max(stored),
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            }
+            expected = llama3_rope_factors(rope, values["head_dim"])
+            if len(expected) != len(stored) or any(
+                abs(one - two) > 1e-3 * two for one, two in zip(stored, expected, strict=True)
+            ):
+                raise Unsupported(
+                    "The GGUF file's rope factors are not those of Llama 3's published scaling.",
+                    remedy="Use the model's safetensors, whose config.json holds the scaling.",
+                )
+            values["rope_parameters"] = rope
+        return LlamaConfig(**values)
+
+    def gguf_rows(self, name: str, config: Any) -> torch.Tensor | None:
+        """Interleave the two halves of every query and key head."""
+        import torch
+
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        module = name.split(".")[-2]
+        if module not in heads:
+            return None
+        size = head_size(config)
+        return torch.arange(heads[module] * size).view(heads[module], 2, size // 2).transpose(1, 2).reshape(-1)
+
+    def gguf_extras(self, config: Any) -> dict[str, torch.Tensor]:
+        """Return Llama 3's rope factors where the configuration scales the rope."""
+        import torch
+
+        rope = config.rope_parameters
+        if rope.get("rope_type", "default") in ("default", "linear"):
+            return {}
+        if rope["rope_type"] != "llama3":
+            raise Unsupported(f"Rope scaling {rope['rope_type']!r} has no place in a Llama GGUF.")
+        return {ROPE_FACTORS: torch.tensor(llama3_rope_factors(rope, head_size(config)), dtype=torch.float32)}
+
+    def gguf_metadata(self, config: Any) -> dict[str, Any]:
+        """Return Llama's keys, with linear rope scaling where the configuration has it."""
+        values = super().gguf_metadata(config)
+        if config.rope_parameters.get("rope_type") == "linear":
+            values["llama.rope.scaling.type"] = "linear"
+            values["llama.rope.scaling.factor"] = float(config.rope_parameters["factor"])
+        return values

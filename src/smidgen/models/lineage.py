@@ -1,0 +1,83 @@
+"""What was done to a model, step by step, and what it came from; licence and card travel along."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Facts of the model everything started from.
+
+    Attributes:
+        name: Reference as the user gave it.
+        sha256: Digest of the file (GGUF) or of the folder's files.
+        bytes: Size of the weights on disk.
+        parameters: Count of weights.
+        dequantised_from: Number format the weights were read from when that was not a float, as "Q4_1".
+        licence: SPDX identifier or the licence's name.
+        base_model: Repository of the published original.
+    """
+
+    name: str
+    sha256: str
+    bytes: int
+    parameters: int
+    dequantised_from: str | None = None
+    licence: str | None = None
+    base_model: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of the model: the operation's name and its parameters, as they stand in the recipe."""
+
+    operation: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Origin, steps, and the maps from this model's parts back to the origin's.
+
+    Attributes:
+        origin: What it was made from.
+        steps: What was done, first to last.
+        kept_layers: For every block the index it had in the origin; None while nothing was removed.
+        kept_tokens: For every token id the id it had in the origin; None while nothing was removed.
+    """
+
+    origin: Origin
+    steps: tuple[Step, ...] = ()
+    kept_layers: tuple[int, ...] | None = None
+    kept_tokens: tuple[int, ...] | None = None
+
+    def then(self, operation: str, **parameters: Any) -> Lineage:
+        """Return the lineage with one more step."""
+        return replace(self, steps=(*self.steps, Step(operation, parameters)))
+
+    def without_layers(self, kept: tuple[int, ...]) -> Lineage:
+        """Return the lineage after keeping the blocks with these present indices."""
+        before = self.kept_layers
+        return replace(self, kept_layers=kept if before is None else tuple(before[index] for index in kept))
+
+    def without_tokens(self, kept: tuple[int, ...]) -> Lineage:
+        """Return the lineage after keeping the tokens with these present ids."""
+        before = self.kept_tokens
+        return replace(self, kept_tokens=kept if before is None else tuple(before[token] for token in kept))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Lineage:
+        """Rebuild a lineage from `to_dict`'s data."""
+        layers, tokens = data.get("kept_layers"), data.get("kept_tokens")
+        return cls(
+            origin=Origin(**data["origin"]),
+            steps=tuple(Step(**step) for step in data["steps"]),
+            kept_layers=None if layers is None else tuple(layers),
+            kept_tokens=None if tokens is None else tuple(tokens),
+        )

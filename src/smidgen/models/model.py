@@ -1,0 +1,84 @@
+"""A model in memory: modules, tokenizer, anatomy and lineage."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+    from smidgen.models.anatomy import Anatomy
+    from smidgen.models.families import Family
+    from smidgen.models.lineage import Lineage
+
+
+@dataclass(frozen=True)
+class PackedTensor:
+    """A weight as it will be stored: the bytes of every row in one number format.
+
+    Attributes:
+        format: Name of the number format, as "q4_0".
+        data: uint8 tensor ``[rows, bytes per row]``, rows in the order of the model's own weight.
+        shape: Shape of the weight, ``(rows, columns)``.
+    """
+
+    format: str
+    data: torch.Tensor
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What every pass takes and returns. A pass never changes the model that it was given.
+
+    Attributes:
+        module: The transformers model.
+        tokenizer: Its fast tokenizer, with chat template.
+        family: What is peculiar to this architecture.
+        lineage: Where it came from and what was done to it.
+        packed: Weights that already have their final bytes, by state-dictionary name; the module then holds
+            the same values as floats.
+    """
+
+    module: Any
+    tokenizer: PreTrainedTokenizerFast
+    family: Family
+    lineage: Lineage
+    packed: Mapping[str, PackedTensor] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration."""
+        return self.module.config
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Where the parts lie, derived from the configuration."""
+        return self.family.anatomy(self.module.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.module.parameters()).device
+        return device
+
+    def parameter_count(self) -> int:
+        """Count the weights; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def weight(self, name: str) -> torch.Tensor:
+        """Return one parameter by its state-dictionary name."""
+        parameter: torch.Tensor = self.module.get_parameter(name)
+        return parameter
+
+    def clone(self) -> Model:
+        """Copy the module so that it can be changed; tokenizer and lineage are immutable and shared."""
+        return replace(self, module=copy.deepcopy(self.module), packed=dict(self.packed))
+
+    def with_step(self, operation: str, **parameters: Any) -> Model:
+        """Return the model with one more step in its lineage."""
+        return replace(self, lineage=self.lineage.then(operation, **parameters))
