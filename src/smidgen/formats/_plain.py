@@ -1,0 +1,117 @@
+"""The two shapes of a 32-weight block: one scale, or one scale and one minimum."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from smidgen.formats import _search
+from smidgen.formats._block import BlockFormat, Scales
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def as_bytes(values: Tensor) -> Tensor:
+    """View float16 per block as its two bytes, [..., 2]."""
+    import torch
+
+    return values.half().contiguous()[..., None].view(torch.uint8)
+
+
+def as_halves(packed: Tensor) -> Tensor:
+    """View two bytes [..., 2] as float16 [...]."""
+    import torch
+
+    return packed.contiguous().view(torch.float16)[..., 0]
+
+
+@dataclass(frozen=True)
+class SymmetricBlock(BlockFormat):
+    """32 weights with one float16 scale d; a weight is d * level.
+
+    Attributes:
+        multipliers: Levels (fractions allowed) at which the search tries the weight of greatest magnitude.
+    """
+
+    block_size: ClassVar[int] = 32
+    group_size: ClassVar[int] = 32
+    multipliers: ClassVar[Sequence[float]]
+
+    def _snap(self) -> _search.Snap:
+        return _search.integers(int(self.levels[0]), int(self.levels[-1]))
+
+    def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
+        return {"d": _search.half(_search.symmetric(weights, importance, self._snap(), self.multipliers))}
+
+    def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
+        import torch
+
+        scale = stored["d"].float()[..., None]
+        return Scales(scale, torch.zeros_like(scale), stored)
+
+    @abstractmethod
+    def _join_codes(self, codes: Tensor) -> list[Tensor]:
+        """Return the fields after the scale."""
+
+    @abstractmethod
+    def _split_codes(self, packed: Tensor) -> Tensor:
+        """Return the codes of the bytes after the scale."""
+
+    def _join(self, codes: Tensor, stored: Mapping[str, Tensor]) -> list[Tensor]:
+        return [as_bytes(stored["d"]), *self._join_codes(codes)]
+
+    def _split(self, packed: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._split_codes(packed[..., 2:]), {"d": as_halves(packed[..., :2])}
+
+
+@dataclass(frozen=True)
+class AffineBlock(BlockFormat):
+    """32 weights with a float16 scale d and a float16 offset m; a weight is d * level + m.
+
+    The offset is stored as ``dmin`` with the sign GGUF gives it, the opposite of `Scales.minimum`.
+
+    Attributes:
+        candidates: (multiplier, shift) pairs of the search, see `_search.affine`.
+    """
+
+    block_size: ClassVar[int] = 32
+    group_size: ClassVar[int] = 32
+    candidates: ClassVar[Sequence[tuple[float, float]]]
+
+    def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
+        import torch
+
+        top = int(self.levels[-1])
+        snap = _search.integers(0, top)
+        low = weights.amin(0)
+        scale, offset = _search.affine(weights, importance, top, self.candidates)
+        scale, offset = _search.half(scale), _search.half(offset)
+        plain, floor = _search.half((weights.amax(0) - low) / top), _search.half(low)
+        found = _search.error(weights, importance, scale.float(), offset.float(), snap)
+        simple = _search.error(weights, importance, plain.float(), floor.float(), snap)
+        better = simple <= found  # the plain range is exact where the weights came out of this format
+        scale, offset = torch.where(better, plain, scale), torch.where(better, floor, offset)
+        return {"d": scale, "dmin": offset}
+
+    def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
+        return Scales(stored["d"].float()[..., None], -stored["dmin"].float()[..., None], stored)
+
+    @abstractmethod
+    def _join_codes(self, codes: Tensor) -> list[Tensor]:
+        """Return the fields after scale and offset."""
+
+    @abstractmethod
+    def _split_codes(self, packed: Tensor) -> Tensor:
+        """Return the codes of the bytes after scale and offset."""
+
+    def _join(self, codes: Tensor, stored: Mapping[str, Tensor]) -> list[Tensor]:
+        return [as_bytes(stored["d"]), as_bytes(stored["dmin"]), *self._join_codes(codes)]
+
+    def _split(self, packed: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._split_codes(packed[..., 4:]), {
+            "d": as_halves(packed[..., :2]),
+            "dmin": as_halves(packed[..., 2:4]),
+        }
