@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +13,11 @@ from smidgen.formats._format import NumberFormat, require_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# Weights fitted at once: their buffers stay in the cache, and torch splits no single operation of this size among
+# its threads, whose meeting points would cost more than they bring.
+CACHED = (1 << 15) - 1
 
 
 @dataclass(frozen=True)
@@ -103,24 +109,41 @@ class BlockFormat(NumberFormat):
             raise InvalidInput(f"{self.name} fits rows of {self.block_size} weights, not {tuple(weights.shape)}.")
         require_finite(weights)
         require_importance(importance, weights)
-        return Scales.concatenate(list(self._fitted(weights, importance)))
+        return Scales.concatenate(self._fitted(weights, importance))
 
-    def _fitted(self, weights: Tensor, importance: Tensor | None) -> Iterator[Scales]:
-        """Fit [rows, n * block_size] in slices of rows small enough to stay in the processor's cache."""
+    def _fitted(self, weights: Tensor, importance: Tensor | None) -> list[Scales]:
+        """Fit [rows, n * block_size] in slices of rows, several at a time on a processor."""
         import torch
 
-        groups = weights.shape[1] // self.group_size
-        per_slice = (1 << 16) if weights.device.type == "cpu" else (1 << 24)
-        step = max(1, per_slice // weights.shape[1])
-        for start in range(0, len(weights), step):
-            part = weights[start : start + step].float()
-            if importance is None:
-                counts = torch.ones_like(part)
-            else:
-                counts = (importance[start : start + step] if importance.ndim == 2 else importance).float()
-                counts = _normalised(counts.reshape(-1, self.block_size)).reshape(counts.shape).expand_as(part)
-            columns = part.reshape(len(part) * groups, self.group_size).t().contiguous()
-            yield self._effective(self._fit(columns, counts.reshape(-1, self.group_size).t().contiguous()))
+        weights = weights.detach()
+        on_processor = weights.device.type == "cpu"
+        step = max(1, (CACHED if on_processor else 1 << 24) // weights.shape[1])
+        starts = range(0, len(weights), step)
+
+        def fitted(start: int) -> Scales:
+            part = weights[start : start + step]
+            if importance is None or importance.ndim == 1:
+                return self._fit_slice(part, importance)
+            return self._fit_slice(part, importance[start : start + step])
+
+        workers = min(torch.get_num_threads(), len(starts)) if on_processor else 1
+        if workers == 1:
+            return [fitted(start) for start in starts]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(fitted, starts))
+
+    def _fit_slice(self, weights: Tensor, importance: Tensor | None) -> Scales:
+        """Fit some rows, turned so that each group is a column, as the searches want them."""
+        import torch
+
+        weights = weights.float()
+        if importance is None:
+            counts = torch.ones_like(weights)
+        else:
+            blocks = importance.detach().float().reshape(-1, self.block_size)
+            counts = _normalised(blocks).reshape(importance.shape).expand_as(weights)
+        columns = weights.reshape(-1, self.group_size).t().contiguous()
+        return self._effective(self._fit(columns, counts.reshape(-1, self.group_size).t().contiguous()))
 
     def encode(self, values: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
         """Return the code (uint8 index into `levels`) whose decoded value lies nearest to each value.

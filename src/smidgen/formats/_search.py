@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TINY = 2.0**-25  # half of the smallest positive float16: below it every stored scale rounds to zero
 LARGEST = 65504.0
+DOUBT = 1 + 1e-6  # what cancels in the sums may be rounding; a candidate that fits without it goes first
+NOISE = 1e-12  # exact fits differ by this much; the candidate named first wins among them
 
 Snap = Callable[["Tensor"], "Tensor"]
 
@@ -72,8 +74,8 @@ def symmetric(weights: Tensor, importance: Tensor, snap: Snap, multipliers: Sequ
         slope = counted.mul_(levels).sum(0)
         norm = levels.square().mul_(importance).sum(0).clamp_(min=1e-30)
         gain = slope / norm
-        value = (square - slope * gain) / multiplier**2
-        better = value < best
+        value = (square * DOUBT - slope * gain) / multiplier**2
+        better = value < best - NOISE
         torch.where(better, value, best, out=best)
         torch.where(better, (1 + gain) / multiplier, found, out=found)
 
@@ -136,10 +138,10 @@ def affine(
             lift = torch.where(over, limit, lift)
             bound = (rest_level - lift * level_sum) / level_square.clamp(min=1e-30)
             steep = torch.where(over, bound, steep)
-        value = rest_square - 2 * (steep * rest_level + lift * rest_sum)
+        value = rest_square * DOUBT - 2 * (steep * rest_level + lift * rest_sum)
         value += steep.square() * level_square + 2 * steep * lift * level_sum + lift.square() * total
         value = value / multiplier**2
-        better = value < best
+        better = value < best - NOISE
         torch.where(better, value, best, out=best)
         torch.where(better, (1 + steep) / multiplier, scale, out=scale)
         torch.where(better, (lift - shift) / multiplier, offset, out=offset)

@@ -1,0 +1,207 @@
+"""Super-blocks of 256 weights: float16 scales over small integer scales per group of 16 or 32.
+
+Fitting goes from the groups upward and back: every group's own best scale, then the super-scale whose integer
+multiples come nearest to them, then, in turns, the neighbouring integers per group and the super-scales that fit
+the resulting codes best in closed form. A turn is kept only where it lowers the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from smidgen.formats import _search
+from smidgen.formats._block import BlockFormat, Scales
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STEPS = (0, -1, 1)  # the integer scales tried around the present one, per turn
+
+
+def _keep(better: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the new entries of the super-blocks where better [blocks] holds, the old ones elsewhere."""
+    import torch
+
+    return {name: torch.where(better if new[name].ndim == 1 else better[:, None], new[name], old[name]) for name in new}
+
+
+def _integers_of(values: Tensor, unit: Tensor, low: int, high: int) -> Tensor:
+    return (values * _search.inverse(unit.float())[:, None]).round_().clamp_(low, high)
+
+
+@dataclass(frozen=True)
+class SuperBlock(BlockFormat):
+    """256 weights in groups, the scale of a group being float16 d times a small integer.
+
+    Attributes:
+        lowest: The least integer scale.
+        highest: The greatest integer scale.
+        turns: How often integers and super-scales are improved in turn.
+    """
+
+    block_size: ClassVar[int] = 256
+    lowest: ClassVar[int]
+    highest: ClassVar[int]
+    turns: ClassVar[int] = 3
+
+    @property
+    def _groups(self) -> int:
+        return self.block_size // self.group_size
+
+    def _super_scale(self, values: Tensor, importance: Tensor) -> Tensor:
+        """Find float16 d [blocks] whose multiples lie nearest to the group scales [blocks, groups]."""
+        span = max(self.highest, -self.lowest)
+        signs = (-1, 1) if self.lowest < 0 else (1,)
+        tries = [sign * span * share for sign in signs for share in (1, 0.99, 0.98, 0.96, 0.94, 0.91, 0.88, 0.8, 1.05)]
+        whole = [float(sign * (span - less)) for sign in signs for less in (1, 2, 3)]
+        snap = _search.integers(self.lowest, self.highest)
+        columns = values.t().contiguous()
+        return _search.half(_search.symmetric(columns, importance.t().contiguous(), snap, tries + whole))
+
+
+@dataclass(frozen=True)
+class SymmetricSuperBlock(SuperBlock):
+    """A super-block without minimums: a weight is d * scale of its group * level.
+
+    Attributes:
+        multipliers: Levels at which the search tries the weight of greatest magnitude.
+    """
+
+    multipliers: ClassVar[Sequence[float]]
+
+    def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
+        import torch
+
+        groups = self._groups
+        snap = _search.integers(int(self.levels[0]), int(self.levels[-1]))
+        free = _search.symmetric(weights, importance, snap, self.multipliers).reshape(-1, groups)
+        d = self._super_scale(free, importance.sum(0).reshape(-1, groups))
+        best, sums = self._improved(weights, importance, d, _integers_of(free, d, self.lowest, self.highest))
+        for _ in range(self.turns):
+            norm = (best["scales"].square() * sums["square"]).sum(1)
+            d = _search.half((best["scales"] * sums["product"]).sum(1) / norm.clamp(min=1e-30))
+            found, new_sums = self._improved(weights, importance, d, best["scales"])
+            better = found["error"] < best["error"]
+            best, sums = _keep(better, found, best), _keep(better, new_sums, sums)
+        return {"d": best["d"], "scales": best["scales"].to(torch.int8)}
+
+    def _improved(
+        self, weights: Tensor, importance: Tensor, d: Tensor, scales: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Try the neighbouring integers of every group; return the best and the sums for refitting d."""
+        import torch
+
+        low, high = int(self.levels[0]), int(self.levels[-1])
+        error = torch.full_like(scales, torch.inf)
+        kept, square, product = scales, error, error
+        for step in STEPS:
+            tried = (scales + step).clamp(self.lowest, self.highest)
+            scale = (d.float()[:, None] * tried).flatten()
+            levels = (weights * _search.inverse(scale)).round_().clamp_(low, high)
+            rest = (levels * scale).sub_(weights)
+            value = rest.square_().mul_(importance).sum(0).reshape(error.shape)
+            counted = levels * importance
+            better = value < error
+            error, kept = torch.where(better, value, error), torch.where(better, tried, kept)
+            square = torch.where(better, (levels.mul_(counted)).sum(0).reshape(error.shape), square)
+            product = torch.where(better, counted.mul_(weights).sum(0).reshape(error.shape), product)
+        return {"d": d, "scales": kept, "error": error.sum(1)}, {"square": square, "product": product}
+
+    def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
+        import torch
+
+        scale = stored["d"].float()[..., None] * stored["scales"].float()
+        return Scales(scale, torch.zeros_like(scale), stored)
+
+
+@dataclass(frozen=True)
+class AffineSuperBlock(SuperBlock):
+    """A super-block with minimums: a weight is d * scale * level - dmin * minimum, both integers per group.
+
+    Attributes:
+        candidates: (multiplier, shift) pairs of the search, see `_search.affine`.
+    """
+
+    lowest: ClassVar[int] = 0
+    candidates: ClassVar[Sequence[tuple[float, float]]]
+
+    def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
+        import torch
+
+        groups, top = self._groups, int(self.levels[-1])
+        scale, offset = _search.affine(weights, importance, top, self.candidates, nonpositive=True)
+        free, least = scale.reshape(-1, groups), -offset.reshape(-1, groups)
+        counts = importance.sum(0).reshape(-1, groups)
+        d, dmin = self._super_scale(free, counts), self._super_scale(least, counts)
+        start = {
+            "d": d,
+            "dmin": dmin,
+            "scales": _integers_of(free, d, 0, self.highest),
+            "minimums": _integers_of(least, dmin, 0, self.highest),
+        }
+        best, sums = self._improved(weights, importance, start)
+        for _ in range(self.turns):
+            found, new_sums = self._improved(weights, importance, self._refitted(best, sums))
+            better = found["error"] < best["error"]
+            best, sums = _keep(better, found, best), _keep(better, new_sums, sums)
+        whole = {name: best[name].to(torch.uint8) for name in ("scales", "minimums")}
+        return {"d": best["d"], "dmin": best["dmin"], **whole}
+
+    def _refitted(self, best: dict[str, Tensor], sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Solve for the d and dmin that fit the present codes and integers best."""
+        import torch
+
+        scales, minimums = best["scales"], best["minimums"]
+        ss = (scales.square() * sums["square"]).sum(1)
+        sm = -(scales * minimums * sums["level"]).sum(1)
+        mm = (minimums.square() * sums["total"]).sum(1)
+        sw = (scales * sums["product"]).sum(1)
+        mw = -(minimums * sums["weight"]).sum(1)
+        free = ss * mm - sm.square()
+        sound = free > 1e-5 * ss * mm
+        alone = sw / ss.clamp(min=1e-30)
+        d = torch.where(sound, (mm * sw - sm * mw) / free, torch.where(mm > 0, best["d"].float(), alone))
+        dmin = torch.where(sound, (ss * mw - sm * sw) / free, best["dmin"].float())
+        return best | {"d": _search.half(d), "dmin": _search.half(dmin)}
+
+    def _improved(
+        self, weights: Tensor, importance: Tensor, start: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Try the neighbouring integer scales of every group, each with the minimum that suits it best."""
+        import torch
+
+        top = int(self.levels[-1])
+        d, dmin, scales, minimums = (start[name] for name in ("d", "dmin", "scales", "minimums"))
+        total = importance.sum(0).reshape(scales.shape)
+        least = (dmin.float()[:, None] * minimums).flatten()
+        unit = _search.inverse(dmin.float())[:, None]
+        error = torch.full_like(scales, torch.inf)
+        kept, floor, square, level, product = scales, minimums, error, error, error
+        for step in STEPS:
+            tried = (scales + step).clamp(0, self.highest)
+            scale = (d.float()[:, None] * tried).flatten()
+            levels = (weights + least).mul_(_search.inverse(scale)).round_().clamp_(0, top)
+            rest = (levels * scale).sub_(least).sub_(weights)
+            counted = rest * importance
+            drift = counted.sum(0).reshape(error.shape)
+            value = rest.mul_(counted).sum(0).reshape(error.shape)
+            moved = (minimums + (drift / total * unit).round_()).clamp_(0, self.highest)
+            shift = (moved - minimums) * dmin.float()[:, None]
+            value = value - 2 * shift * drift + shift.square() * total
+            torch.mul(levels, importance, out=counted)
+            better = value < error
+            error, kept, floor = (
+                torch.where(better, new, old) for new, old in ((value, error), (tried, kept), (moved, floor))
+            )
+            level = torch.where(better, counted.sum(0).reshape(error.shape), level)
+            square = torch.where(better, levels.mul_(counted).sum(0).reshape(error.shape), square)
+            product = torch.where(better, counted.mul_(weights).sum(0).reshape(error.shape), product)
+        weight = (weights * importance).sum(0).reshape(error.shape)
+        sums = {"square": square, "level": level, "product": product, "total": total, "weight": weight}
+        return {"d": d, "dmin": dmin, "scales": kept, "minimums": floor, "error": error.sum(1)}, sums
+
+    def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
+        scale = stored["d"].float()[..., None] * stored["scales"].float()
+        return Scales(scale, stored["dmin"].float()[..., None] * stored["minimums"].float(), stored)
