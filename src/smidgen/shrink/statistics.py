@@ -1,0 +1,285 @@
+"""One pass over calibration text: what every linear layer reads and what every block does to the residual stream.
+
+Pruning, repair, quantization and allocation all choose by these figures, so they are collected once and kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen import machine
+from smidgen.errors import DamagedFile, InvalidInput, OutOfResources, ReferenceNotFound
+from smidgen.models.anatomy import Anatomy, Site
+from smidgen.models.files import atomic_path
+from smidgen.progress import Progress, silent, track
+from smidgen.shrink.precision import autocast, exact
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.model import Model
+
+FORMAT = 1
+_MAPS = ("mean", "second_moment", "mean_absolute", "hessian")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of one model on one calibration text. Tensors are float32 and lie on the CPU.
+
+    Attributes:
+        tokens: How many tokens were read.
+        windows: In how many windows.
+        block_influence: 1 − mean over tokens of cos(block input, block output), ``[blocks]``
+            (ShortGPT, arXiv 2403.03853).
+        residual_norm: Mean L2 norm of the residual stream before every block and after the last, ``[blocks + 1]``.
+        mean: Mean x_j of every input channel of a site, ``[width]`` by site name.
+        second_moment: Mean x_j², ``[width]``; the diagonal of `hessian`.
+        mean_absolute: Root of the sum over windows of (mean over the window's tokens of |x_j|)², ``[width]``
+            (Minitron, arXiv 2407.14679).
+        hessian: XᵀX / tokens, ``[width, width]``; empty unless asked for.
+    """
+
+    tokens: int
+    windows: int
+    block_influence: torch.Tensor
+    residual_norm: torch.Tensor
+    mean: dict[str, torch.Tensor] = field(default_factory=dict)
+    second_moment: dict[str, torch.Tensor] = field(default_factory=dict)
+    mean_absolute: dict[str, torch.Tensor] = field(default_factory=dict)
+    hessian: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file, which appears only when it is whole."""
+        from safetensors.torch import save_file
+
+        tensors = {"block_influence": self.block_influence, "residual_norm": self.residual_norm}
+        for kind in _MAPS:
+            tensors |= {f"{kind}/{site}": values.contiguous() for site, values in getattr(self, kind).items()}
+        record = json.dumps({"format": FORMAT, "tokens": self.tokens, "windows": self.windows})
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={"statistics": record})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Statistics:
+        """Read what `save` wrote.
+
+        Raises:
+            ReferenceNotFound: There is no such file.
+            DamagedFile: It is no file of statistics, or is cut short.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise ReferenceNotFound(f"There is no file {path}.")
+        maps: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in _MAPS}
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {})["statistics"])
+                if record["format"] != FORMAT:
+                    raise DamagedFile(f"{path} was written by another version.", remedy="Collect the statistics again.")
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    kind, _, site = name.partition("/")
+                    if site:
+                        maps[kind][site] = file.get_tensor(name)
+                influence, norm = file.get_tensor("block_influence"), file.get_tensor("residual_norm")
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            raise DamagedFile(f"{path} holds no statistics: {error}.", remedy="Collect them again.") from error
+        return cls(record["tokens"], record["windows"], influence, norm, **maps)
+
+
+def collect(
+    model: Model,
+    windows: torch.Tensor,
+    *,
+    sites: Iterable[str] | None = None,
+    hessians: bool = False,
+    batch: int = 8,
+    progress: Progress = silent,
+) -> Statistics:
+    """Run a model over calibration windows and collect its figures; the model stays as it was.
+
+    Sums are kept in float64, Hessians in float32; the forward pass itself runs in bfloat16 where the hardware
+    is quick at that.
+
+    Args:
+        model: What to look at.
+        windows: int64 token ids ``[windows, length]``.
+        sites: Names of the sites wanted (`Anatomy.sites`); None: all; empty: block figures only.
+        hessians: Whether to collect XᵀX as well: ``hessian_bytes`` says what memory that takes.
+        batch: Windows at a time.
+        progress: Receives reports.
+
+    Raises:
+        InvalidInput: The windows are empty or hold ids that the model has not.
+        ReferenceNotFound: No site has a given name.
+        OutOfResources: The Hessians do not fit this machine's free memory.
+    """
+    import torch
+
+    anatomy = model.anatomy
+    check_windows(windows, anatomy)
+    chosen = _chosen_sites(anatomy, sites)
+    if hessians and model.device.type == "cpu":
+        _require_memory(hessian_bytes(anatomy, [site.name for site in chosen]))
+    sums = {site.name: _SiteSums(site_width(anatomy, site), hessians, model.device) for site in chosen}
+    stream = _StreamSums(len(anatomy.blocks), model.device)
+    with torch.no_grad(), evaluating(model), _hooks(model, chosen, sums, stream), autocast(model.device.type):
+        for part in track(torch.split(windows, batch), "reading statistics", progress, unit="batches"):
+            model.module.base_model(input_ids=part.to(model.device), use_cache=False)
+    count, tokens = len(windows), windows.numel()
+    return Statistics(
+        tokens=tokens,
+        windows=count,
+        block_influence=(1 - stream.cosine / tokens).clamp_min(0).float().cpu(),
+        residual_norm=(stream.norm / tokens).float().cpu(),
+        mean={name: (entry.total / tokens).float().cpu() for name, entry in sums.items()},
+        second_moment={name: (entry.squares / tokens).float().cpu() for name, entry in sums.items()},
+        mean_absolute={name: entry.absolute.sqrt().float().cpu() for name, entry in sums.items()},
+        hessian={name: entry.products.div_(tokens).cpu() for name, entry in sums.items() if entry.products is not None},
+    )
+
+
+def site_width(anatomy: Anatomy, site: Site) -> int:
+    """Count the input channels of a site's linear layers."""
+    if site.block is None:
+        return anatomy.hidden_size
+    block, role = anatomy.blocks[site.block], site.name.rpartition(".")[2]
+    widths = {"attention_output": block.query_heads * block.head_size, "mlp_hidden": block.neurons}
+    return widths.get(role, anatomy.hidden_size)
+
+
+def hessian_bytes(anatomy: Anatomy, sites: Iterable[str] | None = None) -> int:
+    """Return the memory that the float32 Hessians of these sites take (None: of all)."""
+    return sum(4 * site_width(anatomy, site) ** 2 for site in _chosen_sites(anatomy, sites))
+
+
+def check_windows(windows: torch.Tensor, anatomy: Anatomy) -> None:
+    """Refuse calibration windows that a model cannot read.
+
+    Raises:
+        InvalidInput: They are empty, not ``[windows, length]``, too long, or hold ids outside the vocabulary.
+    """
+    if windows.dim() != 2 or windows.numel() == 0:
+        raise InvalidInput(
+            f"Calibration needs token windows of the shape [windows, length], not {list(windows.shape)}.",
+            remedy="Give more text.",
+        )
+    if windows.shape[1] > anatomy.context_length:
+        raise InvalidInput(f"Windows of {windows.shape[1]} tokens exceed the model's {anatomy.context_length}.")
+    lowest, highest = int(windows.min()), int(windows.max())
+    if lowest < 0 or highest >= anatomy.vocabulary_size:
+        wrong = lowest if lowest < 0 else highest
+        raise InvalidInput(
+            f"The calibration text holds the token id {wrong}, and the model knows {anatomy.vocabulary_size:,} tokens.",
+            remedy="Encode the text with this model's own tokenizer.",
+        )
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Hold a model in evaluation mode, and give it its former mode back."""
+    modes = [(module, module.training) for module in model.module.modules()]
+    model.module.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _chosen_sites(anatomy: Anatomy, names: Iterable[str] | None) -> list[Site]:
+    known = {site.name: site for site in anatomy.sites()}
+    wanted = list(known) if names is None else list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in known:
+            raise ReferenceNotFound.among("site", name, known)
+    return [known[name] for name in wanted]
+
+
+def _require_memory(needed: int) -> None:
+    _, free = machine.memory()
+    if needed > free:
+        raise OutOfResources(
+            f"The Hessians take {needed / 1e6:,.0f} MB of memory, and {free / 1e6:,.0f} MB are free.",
+            remedy="Collect them for fewer sites at a time.",
+        )
+
+
+class _SiteSums:
+    """Running sums of one site's inputs."""
+
+    def __init__(self, width: int, hessian: bool, device: torch.device) -> None:
+        import torch
+
+        self.total = torch.zeros(width, dtype=torch.float64, device=device)
+        self.squares = torch.zeros_like(self.total)
+        self.absolute = torch.zeros_like(self.total)
+        self.products = torch.zeros(width, width, dtype=torch.float32, device=device) if hessian else None
+
+    def add(self, inputs: torch.Tensor) -> None:
+        """Take in ``[batch, length, width]``."""
+        import torch
+
+        with exact(inputs.device.type):
+            values = inputs.detach().float()
+            self.total += values.sum((0, 1), dtype=torch.float64)
+            self.squares += values.square().sum((0, 1), dtype=torch.float64)
+            self.absolute += values.abs().mean(1).double().square().sum(0)
+            if self.products is not None:
+                flat = values.flatten(0, 1)
+                self.products.addmm_(flat.T, flat)
+
+
+class _StreamSums:
+    """Running sums of what the blocks do to the residual stream."""
+
+    def __init__(self, blocks: int, device: torch.device) -> None:
+        import torch
+
+        self.cosine = torch.zeros(blocks, dtype=torch.float64, device=device)
+        self.norm = torch.zeros(blocks + 1, dtype=torch.float64, device=device)
+
+    def add(self, index: int, before: torch.Tensor, after: torch.Tensor) -> None:
+        """Take in one block's input and output, ``[batch, length, hidden]``."""
+        import torch
+
+        before, after = before.detach().float(), after.detach().float()
+        self.cosine[index] += torch.cosine_similarity(before, after, dim=-1).sum(dtype=torch.float64)
+        self.norm[index] += before.norm(dim=-1).sum(dtype=torch.float64)
+        if index == len(self.cosine) - 1:
+            self.norm[-1] += after.norm(dim=-1).sum(dtype=torch.float64)
+
+
+@contextmanager
+def _hooks(model: Model, sites: list[Site], sums: dict[str, _SiteSums], stream: _StreamSums) -> Iterator[None]:
+    anatomy, module = model.anatomy, model.module
+    handles = []
+
+    def reading(entry: _SiteSums) -> Callable[[Any, tuple[Any, ...]], None]:
+        return lambda _, inputs: entry.add(inputs[0])
+
+    def passing(index: int) -> Callable[[Any, tuple[Any, ...], Any], None]:
+        return lambda _, inputs, output: stream.add(index, inputs[0], output)
+
+    try:
+        for site in sites:
+            if site.block is None:
+                # What the head reads is what the last norm gives: so the head itself need not be computed.
+                last = module.get_submodule(anatomy.final_norm)
+                entry = sums[site.name]
+                handles.append(last.register_forward_hook(lambda _, inputs, output, entry=entry: entry.add(output)))
+            else:
+                first = module.get_submodule(site.modules[0])
+                handles.append(first.register_forward_pre_hook(reading(sums[site.name])))
+        for block in anatomy.blocks:
+            handles.append(module.get_submodule(block.path).register_forward_hook(passing(block.index)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
