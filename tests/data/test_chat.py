@@ -76,10 +76,21 @@ def test_the_begin_token_comes_first_and_is_not_an_answer(beginning_tokenizer: P
     assert render(Row("a"), beginning_tokenizer).ids == beginning_tokenizer("a")["input_ids"]
 
 
-@pytest.mark.parametrize(("template", "message"), [(UNSTABLE, "differently once the chat goes on"), (STRICT, "refuses")])
+@pytest.mark.parametrize(
+    ("template", "message"), [(UNSTABLE, "differently once the chat goes on"), (STRICT, "refuses")]
+)
 def test_unfit_templates_are_explained(
     chat_tokenizer: PreTrainedTokenizerFast, template: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_tokenizer, "chat_template", template)
     with pytest.raises(InvalidInput, match=message):
         render(CHAT, chat_tokenizer)
+
+
+def test_a_template_that_writes_the_date_always_writes_the_same(
+    chat_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated = "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
+    monkeypatch.setattr(chat_tokenizer, "chat_template", dated)
+    row = Row(messages=(Message("user", "a fox"),))
+    assert chat_tokenizer.decode(render(row, chat_tokenizer).ids) == "26 Jul 2024 a fox"

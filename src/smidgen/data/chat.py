@@ -11,6 +11,8 @@ from smidgen.errors import InvalidInput
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+# Llama 3's template writes today's date unless one is given; training data must not change overnight.
+_DATE = "26 Jul 2024"
 _WRITE_YOUR_OWN = "Mend the tokenizer's chat_template, or give the rows as plain text."
 
 
@@ -125,7 +127,9 @@ def _apply(row: Row, tokenizer: PreTrainedTokenizerFast, turns: tuple[Message, .
 
     chat: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
-        text: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation_prompt)
+        text: str = tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=generation_prompt, date_string=_DATE
+        )
     except (TemplateError, TypeError, ValueError, IndexError) as error:
         roles = ", ".join(turn.role for turn in row.turns)
         raise InvalidInput(
