@@ -1,0 +1,191 @@
+"""What a person may write where a model is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
+from smidgen.models import catalog
+from smidgen.models.manifest import is_file_name
+from smidgen.models.names import HUB_SPACE, StoreName
+
+if TYPE_CHECKING:
+    from smidgen.models.store import Store
+
+Kind = Literal["catalog", "hub", "folder", "gguf", "store"]
+
+DEFAULT_REVISION = "main"
+GGUF_MAGIC = b"GGUF"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+_FORMS = (
+    "Write a name as 'smollm2:135m', a hub repository as 'hf:org/name', "
+    "a folder as './folder' or a file as 'file.gguf'."
+)
+_HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model, as it was asked for and before it is fetched.
+
+    Attributes:
+        kind: Where it is to be found: "catalog", "hub", "folder", "gguf" or "store".
+        name: Its name there; for a folder or file the path as text.
+        revision: Branch, tag or commit, for the hub.
+        path: The folder or file; for the hub the one ``.gguf`` file that was asked for, if any.
+    """
+
+    kind: Kind
+    name: str
+    revision: str | None = None
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.kind != "hub":
+            return self.name
+        file = f"/{self.path}" if self.path else ""
+        revision = f"@{self.revision}" if self.revision and self.revision != DEFAULT_REVISION else ""
+        return f"{HUB_SPACE}:{self.name}{file}{revision}"
+
+
+def parse(text: str, store: Store | None = None) -> Reference:
+    """Understand what a person wrote; nothing is fetched.
+
+    ``smollm2:135m`` is in the catalog or the store, ``hf:org/name@revision`` (or ``org/name``, where no such
+    folder is here) on the hub, ``hf:org/name/file.gguf`` one file there, ``./folder`` and ``file.gguf`` on this
+    machine. A folder without ``config.json`` that holds exactly one GGUF file stands for that file.
+
+    Args:
+        text: The reference. Case does not matter in names.
+        store: Where stored names are looked up; the default store if None.
+
+    Raises:
+        InvalidInput: It has none of the forms above, or the place holds no model.
+        ReferenceNotFound: It has one, and nothing has that name.
+        Unsupported: A registry or a file format that smidgen does not read.
+
+    Example:
+        >>> parse("hf:HuggingFaceTB/SmolLM2-135M-Instruct@v1")
+        Reference(kind='hub', name='HuggingFaceTB/SmolLM2-135M-Instruct', revision='v1', path=None)
+        >>> parse("SmolLM2:135M").name
+        'smollm2:135m'
+    """
+    cleaned = text.strip()
+    if not cleaned or not cleaned.isprintable():
+        raise InvalidInput(f"{text!r} names no model." if text else "No model is named.", remedy=_FORMS)
+    scheme = cleaned.partition(":")[0].lower()
+    if scheme == "ollama":
+        raise Unsupported(
+            f"{cleaned!r} names a model of Ollama's registry, which this version does not read.",
+            remedy="Give the path of its .gguf file, or the same model on the hub as 'hf:org/name'.",
+        )
+    if scheme in ("http", "https", "file", "ftp", "s3"):
+        raise InvalidInput(f"{cleaned!r} is a web address, not a model.", remedy=_FORMS)
+    if scheme == HUB_SPACE:
+        return _hub(cleaned)
+    if _is_path(cleaned):
+        return _local(cleaned)
+    if "/" in cleaned:
+        deep = cleaned.partition("@")[0].count("/") > 1
+        return _local(cleaned) if deep or os.path.exists(cleaned) else _hub(cleaned)
+    return _named(cleaned, store)
+
+
+def _is_path(text: str) -> bool:
+    drive = re.match(r"[A-Za-z]:[\\/]", text)
+    return bool(
+        text.startswith(("./", "../", "/", "~", ".\\", "..\\"))
+        or text in (".", "..")
+        or drive
+        or "\\" in text
+        or text.endswith("/")
+        or text.lower().endswith((".gguf", ".safetensors", *PICKLES))
+    )
+
+
+def _hub(text: str) -> Reference:
+    path, at, revision = text.partition(":")[2].partition("@") if ":" in text else text.partition("@")
+    parts = path.split("/")
+    file = parts.pop() if len(parts) == 3 and parts[2].lower().endswith(".gguf") else None
+    valid = len(parts) == 2 and all(_HUB_PART.fullmatch(part) and ".." not in part for part in parts)
+    valid = valid and (file is None or is_file_name(file))
+    if not valid or (at and not (_REVISION.fullmatch(revision) and ".." not in revision)):
+        raise InvalidInput(
+            f"{text!r} is not a repository of the hub.",
+            remedy="Write it as 'hf:org/name', with a branch, tag or commit after '@' if you like.",
+        )
+    return Reference("hub", "/".join(parts), revision or DEFAULT_REVISION, Path(file) if file else None)
+
+
+def _named(text: str, store: Store | None) -> Reference:
+    from smidgen.models.store import Store
+
+    lowered = text.lower()
+    if lowered in catalog.entries():
+        return Reference("catalog", lowered)
+    stored = (store or Store()).names()
+    known = [*catalog.entries(), *stored]
+    name = str(StoreName.parse(text))
+    if name in stored:
+        return Reference("store", name)
+    if os.path.exists(text):
+        raise ReferenceNotFound(f"There is no model {text!r}.", remedy=f"For the folder of that name write './{text}'.")
+    raise ReferenceNotFound.among("model", text, known)
+
+
+def _local(text: str) -> Reference:
+    path = Path(os.path.expanduser(text))
+    if not os.path.exists(path):
+        raise _missing(text, path)
+    if path.is_dir():
+        return _folder(text, path)
+    if path.suffix.lower() in PICKLES:
+        raise Unsupported(
+            f"{text} is a pickle, which can run code when it is read, so smidgen never does.",
+            remedy="Convert it to safetensors, or use a repository that holds safetensors.",
+        )
+    if path.suffix.lower() == ".gguf" or _has_magic(path):
+        return Reference("gguf", text, path=path.absolute())
+    raise InvalidInput(
+        f"{text} is not a GGUF file.", remedy="Give a .gguf file, or the folder that holds config.json and safetensors."
+    )
+
+
+def _folder(text: str, path: Path) -> Reference:
+    if os.path.isfile(path / "config.json"):
+        return Reference("folder", text, path=path.absolute())
+    files = sorted(path.glob("*.gguf"))
+    if len(files) == 1:
+        return Reference("gguf", str(Path(text) / files[0].name), path=files[0].absolute())
+    listing = ", ".join(file.name for file in files)
+    remedy = (
+        f"It holds several GGUF files; name one of: {listing}."
+        if files
+        else "A model's folder holds config.json and safetensors."
+    )
+    raise InvalidInput(f"The folder {text} has no config.json.", remedy=remedy)
+
+
+def _missing(text: str, path: Path) -> ReferenceNotFound:
+    beside: list[str] = []
+    if os.path.isdir(path.parent):
+        beside = [place.name for place in path.parent.iterdir() if place.is_dir() or place.suffix.lower() == ".gguf"]
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    remedy = f"Did you mean {str(path.with_name(close[0]))!r}?" if close else f"Check the path. {_FORMS}"
+    return ReferenceNotFound(f"There is no file or folder {text}.", remedy=remedy)
+
+
+def _has_magic(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == GGUF_MAGIC
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidInput(f"{path} cannot be read: {reason}.", remedy="Check who may read it.") from error

@@ -1,0 +1,69 @@
+"""A GGUF file on this machine, used where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smidgen.errors import DamagedFile, InvalidInput
+from smidgen.models.files import sha256_of
+from smidgen.models.reference import GGUF_MAGIC
+from smidgen.models.sources import LocalModel, _layout
+from smidgen.progress import Progress
+
+if TYPE_CHECKING:
+    from smidgen.models.reference import Reference
+    from smidgen.models.store import Store
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """Reads one GGUF file; never writes to it.
+
+    A model card beside it that states a licence or a base model is taken for its own, with the licence texts.
+    """
+
+    def fetch(self, reference: Reference, store: Store, *, offline: bool, progress: Progress) -> LocalModel:
+        """Check that the file begins as GGUF does, and describe it.
+
+        Raises:
+            DamagedFile: It does not.
+            InvalidInput: It may not be read.
+        """
+        assert reference.path is not None
+        path = reference.path
+        try:
+            with open(path, "rb") as file:
+                magic = file.read(len(GGUF_MAGIC))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InvalidInput(f"{path} cannot be read: {reason}.", remedy="Check who may read it.") from error
+        if magic != GGUF_MAGIC:
+            raise DamagedFile(f"{path} is not a GGUF file.", remedy="Fetch or convert it again.")
+        documents, card = _documents(path.parent)
+        licence, base_model = _layout.licence_and_base(card)
+        return LocalModel(
+            name=reference.name,
+            path=path,
+            kind="gguf",
+            sha256=sha256_of(path, progress),
+            bytes=path.stat().st_size,
+            licence=licence,
+            base_model=base_model,
+            files=documents,
+            facts={"source": str(path)},
+        )
+
+    def files(self, model: LocalModel) -> dict[str, Path]:
+        """Return the file and the documents beside it."""
+        name = model.path.name if model.path.suffix.lower() == ".gguf" else f"{model.path.name}.gguf"
+        return {name: model.path, **{document.name: document for document in model.files}}
+
+
+def _documents(folder: Path) -> tuple[tuple[Path, ...], dict[str, object]]:
+    card = _layout.read_card(folder / "README.md")
+    if not (card.get("license") or card.get("base_model")):
+        return (), {}
+    layout = _layout.select(place.name for place in folder.iterdir() if place.is_file())
+    return tuple(folder / name for name in layout.documents), card

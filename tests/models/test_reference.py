@@ -1,0 +1,116 @@
+"""What a person may write where a model is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smidgen.errors import InvalidInput, ReferenceNotFound, SmidgenError, Unsupported
+from smidgen.models.reference import Reference, parse
+from smidgen.models.store import Store
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF\3\0\0\0")
+    (tmp_path / "blob").write_bytes(b"GGUF\3\0\0\0")
+    (tmp_path / "weights.bin").write_bytes(b"\x80\4")
+    (tmp_path / "text.txt").write_text("no model")
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "config.json").write_text("{}")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("smollm2:135m", Reference("catalog", "smollm2:135m")),
+        ("  SmolLM2:135M ", Reference("catalog", "smollm2:135m")),
+        ("org/Name", Reference("hub", "org/Name", "main")),
+        ("org/name@refs/pr/1", Reference("hub", "org/name", "refs/pr/1")),
+        ("hf:org/name@v1.0", Reference("hub", "org/name", "v1.0")),
+        ("HF:org/name", Reference("hub", "org/name", "main")),
+        ("hf:org/name/q4.gguf@abc", Reference("hub", "org/name", "abc", Path("q4.gguf"))),
+    ],
+)
+def test_names_are_understood(text: str, expected: Reference) -> None:
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["hf:org/name", "hf:org/name@v1", "hf:org/name/q4.gguf@v1", "smollm2:135m"])
+def test_a_reference_reads_as_it_was_written(text: str) -> None:
+    assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "place"),
+    [
+        ("tiny.gguf", "gguf", "tiny.gguf"),
+        ("./tiny.gguf", "gguf", "tiny.gguf"),
+        ("./blob", "gguf", "blob"),
+        ("./out/model", "folder", "out/model"),
+        ("out/model", "folder", "out/model"),
+        ("out/model/", "folder", "out/model"),
+        ("./made", "gguf", "made/model.gguf"),
+    ],
+)
+def test_places_are_understood(here: Path, text: str, kind: str, place: str) -> None:
+    reference = parse(text)
+    assert (reference.kind, reference.path) == (kind, here / place)
+    assert parse(str(here / place)).path == here / place
+
+
+def test_stored_names_are_found_in_any_case_and_default_to_latest(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    store.add("My-Model", {"a.gguf": tmp_path / "a.gguf"}, {})
+    store.add("my-model:v2", {"a.gguf": tmp_path / "a.gguf"}, {})
+    assert parse("MY-model", store) == Reference("store", "my-model:latest")
+    assert parse("my-model:V2", store) == Reference("store", "my-model:v2")
+    with pytest.raises(ReferenceNotFound, match=r"Did you mean 'my-model:v2'\?"):
+        parse("my-modle:v2", store)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("", InvalidInput, "No model is named"),
+        ("  ", InvalidInput, "names no model"),
+        ("a\0b", InvalidInput, "names no model"),
+        ("smolm2:135m", ReferenceNotFound, "Did you mean 'smollm2:135m'"),
+        ("made", ReferenceNotFound, r"write './made'"),
+        ("a b", InvalidInput, "is not a name"),
+        ("a:b:c", InvalidInput, "is not a name"),
+        ("..:x", InvalidInput, "is not a name"),
+        ("../x", ReferenceNotFound, "no file or folder"),
+        ("..", InvalidInput, "no config.json"),
+        ("tny.gguf", ReferenceNotFound, "Did you mean 'tiny.gguf'"),
+        ("a/b/c", ReferenceNotFound, "no file or folder"),
+        ("./" + "x" * 5000, ReferenceNotFound, "no file or folder"),
+        ("./empty", InvalidInput, "no config.json"),
+        ("./text.txt", InvalidInput, "not a GGUF"),
+        ("./weights.bin", Unsupported, "pickle"),
+        ("hf:name", InvalidInput, "not a repository"),
+        ("hf:../name", InvalidInput, "not a repository"),
+        ("hf:org/name@", InvalidInput, "not a repository"),
+        ("hf:org/name@../..", InvalidInput, "not a repository"),
+        ("hf:org/name/../x.gguf", InvalidInput, "not a repository"),
+        ("https://example.org/x", InvalidInput, "web address"),
+        ("ollama:llama3.2", Unsupported, "does not read"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_clearly(here: Path, text: str, error: type[SmidgenError], message: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        parse(text)
+    assert raised.value.remedy
+
+
+def test_several_gguf_files_in_a_folder_are_listed(here: Path) -> None:
+    (here / "made" / "other.gguf").write_bytes(b"GGUF")
+    with pytest.raises(InvalidInput, match=r"model\.gguf, other\.gguf"):
+        parse("./made")
