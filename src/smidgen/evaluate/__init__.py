@@ -1,0 +1,1 @@
+"""Measuring what a model can do and what it costs to run."""

@@ -1,0 +1,1 @@
+"""Running models: engines that answer, and the scoring of prompts."""

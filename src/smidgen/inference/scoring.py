@@ -1,0 +1,217 @@
+"""Prompt log-probabilities and full next-token distributions of a GGUF, through the engine that users get.
+
+The finished file itself is judged: llama.cpp reads it, in a child process, with its own kernels and its own
+tokenizer. Logits come in the order of the tokens; row i is the distribution of token i + 1.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from smidgen.errors import DamagedFile, EngineFailed, InvalidInput, ReferenceNotFound
+from smidgen.inference.child import Child
+from smidgen.machine import cores
+
+_MODULE = "smidgen.inference.scoring_child"
+
+
+def require_gguf(path: str | Path) -> Path:
+    """Return the absolute path of a file that begins as a GGUF does.
+
+    Raises:
+        ReferenceNotFound: There is no such file.
+        DamagedFile: The file is of another format.
+    """
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise ReferenceNotFound(f"There is no model file {str(path)!r}.", remedy="Give the path of a .gguf file.")
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise DamagedFile(f"{str(path)!r} is not a GGUF file: it does not begin with the letters GGUF.")
+    return file
+
+
+class PromptScorer:
+    """A GGUF, loaded in a child process, that scores tokens. A context manager.
+
+    The same call gives the same bits again on the same machine and thread count.
+
+    Args:
+        path: The GGUF file.
+        threads: Threads to compute with; the physical cores that this process may use where None.
+        context: The most tokens that one call may score.
+
+    Attributes:
+        path: The file.
+        threads: Threads in use.
+        context: The most tokens of one call.
+        vocabulary_size: Number of tokens that the model knows.
+        bos_token: The token that the model wants before every text, None where it wants none.
+        load_seconds: How long the library took to load the model, in seconds.
+
+    Raises:
+        ReferenceNotFound: There is no such file.
+        DamagedFile: The file is no GGUF.
+        EngineFailed: llama.cpp refuses the file; the message holds its last error.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, context: int = 512) -> None:
+        if context < 1:
+            raise InvalidInput(f"A context of {context} tokens holds nothing.", remedy="Give at least 1.")
+        if threads is not None and threads < 1:
+            raise InvalidInput(f"{threads} threads cannot compute.", remedy="Give at least 1.")
+        self.path = require_gguf(path)
+        self.threads = threads or cores()[0]
+        self.context = context
+        self._child = Child(_MODULE, f"scoring {self.path.name}")
+        facts = self._ask(path=str(self.path), threads=self.threads, context=context)
+        self.load_seconds: float = facts["load_seconds"]
+        self.vocabulary_size: int = facts["vocabulary_size"]
+        self.bos_token: int | None = facts["bos_token"]
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Cut a text into the model's tokens.
+
+        Args:
+            text: Any text.
+            special: Read special tokens spelled out in the text as such, and add those that the model wants
+                around a text. Otherwise the text is plain text.
+        """
+        encoded = base64.b64encode(text.encode(errors="replace")).decode()
+        ids: list[int] = self._ask(do="tokenize", text=encoded, special=special)["ids"]
+        return ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Join tokens to a text; bytes that are no whole character become the replacement character."""
+        text = self._ask(do="detokenize", ids=self._checked(ids, self._any_length))["text"]
+        return base64.b64decode(text).decode(errors="replace")
+
+    def pieces(self) -> list[bytes]:
+        """Return the bytes that each token stands for, special tokens spelled out."""
+        lengths: list[int] = self._ask(do="pieces")["lengths"]
+        joined = bytes(self._receive_array(numpy.empty(sum(lengths), numpy.uint8)))
+        ends = numpy.cumsum(lengths).tolist()
+        return [joined[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+    def logits(self, ids: Sequence[int], *, start: int = 0) -> NDArray[numpy.float32]:
+        """Return the scores of every possible next token.
+
+        Args:
+            ids: 1 to ``context`` tokens.
+            start: First token whose row is wanted; rows before it are not computed, which saves time.
+
+        Returns:
+            Shape (len(ids) - start, vocabulary). Row i scores the token after ``ids[start + i]``.
+
+        Raises:
+            InvalidInput: Too many tokens, an unknown token, or ``start`` out of range.
+        """
+        checked = self._checked(ids, self.context)
+        self._check_start(start, len(checked))
+        self._ask(do="logits", ids=checked, start=start)
+        return self._receive_array(numpy.empty((len(checked) - start, self.vocabulary_size), numpy.float32))
+
+    def next_token_logprobs(self, ids: Sequence[int], *, start: int = 0) -> NDArray[numpy.float32]:
+        """Return ln p(ids[i + 1] | ids[0..i]) for i from ``start`` on, in nats.
+
+        Args:
+            ids: 2 to ``context`` tokens.
+            start: First token whose successor is scored.
+
+        Returns:
+            Shape (len(ids) - 1 - start,).
+
+        Raises:
+            InvalidInput: Too few or too many tokens, an unknown token, or ``start`` out of range.
+        """
+        checked = self._checked(ids, self.context)
+        self._check_start(start, len(checked) - 1)
+        self._ask(do="log_probabilities", ids=checked, start=start)
+        return self._receive_array(numpy.empty(len(checked) - 1 - start, numpy.float32))
+
+    def time_prefill(self, tokens: int = 512) -> float:
+        """Return the seconds that reading a prompt takes, as llama-bench's pp test does it.
+
+        Random tokens are read in batches of 512 and the logits of the last one are computed.
+        """
+        self._check_count(tokens)
+        return float(self._ask(do="prefill", tokens=tokens)["seconds"])
+
+    def time_decode(self, tokens: int = 128, depth: int = 0) -> float:
+        """Return the seconds that ``tokens`` tokens take one by one, as llama-bench's tg test does it.
+
+        Args:
+            tokens: How many are timed.
+            depth: Tokens that are read before, untimed.
+        """
+        if depth < 0:
+            raise InvalidInput(f"A depth of {depth} tokens is below 0.")
+        self._check_count(tokens, depth)
+        return float(self._ask(do="decode", tokens=tokens, depth=depth)["seconds"])
+
+    def peak_rss_bytes(self) -> int:
+        """Return the largest memory that the child process ever held, model file included, in bytes."""
+        return int(self._ask(do="peak")["bytes"])
+
+    def close(self) -> None:
+        """End the child process. May be called again."""
+        self._child.close()
+
+    def __enter__(self) -> PromptScorer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    _any_length = 2**31 - 1
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        if self._child.process.returncode is not None:
+            raise EngineFailed(f"The scorer of {self.path.name} is closed.", remedy="Open another one.")
+        try:
+            self._child.send(**request)
+            return self._child.receive()
+        except BaseException:
+            # An answer that was not read would be taken for that of the next request.
+            self._child.kill()
+            raise
+
+    def _receive_array(self, target: NDArray[Any]) -> NDArray[Any]:
+        try:
+            self._child.read_into(target)
+        except BaseException:
+            self._child.kill()
+            raise
+        return target
+
+    def _checked(self, ids: Sequence[int], most: int) -> list[int]:
+        tokens = [int(token) for token in ids]
+        if not 1 <= len(tokens) <= most:
+            raise InvalidInput(
+                f"{len(tokens)} tokens cannot be scored in a context of {most}.",
+                remedy="Cut the text into windows, or open the scorer with a larger context.",
+            )
+        wrong = next((token for token in tokens if not 0 <= token < self.vocabulary_size), None)
+        if wrong is not None:
+            raise InvalidInput(f"Token {wrong} is not in the vocabulary of {self.vocabulary_size} tokens.")
+        return tokens
+
+    def _check_start(self, start: int, count: int) -> None:
+        if not 0 <= start < count:
+            raise InvalidInput(f"Scoring from position {start} on leaves nothing of {count} positions.")
+
+    def _check_count(self, tokens: int, before: int = 0) -> None:
+        if tokens < 1 or before + tokens > self.context:
+            raise InvalidInput(
+                f"{before} + {tokens} tokens do not fit a context of {self.context}.",
+                remedy="Open the scorer with a larger context.",
+            )

@@ -1,0 +1,141 @@
+"""The child process of `smidgen.inference.scoring`: holds the model, answers requests until the parent closes."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from smidgen.inference.child import Parent, peak_resident_bytes, run
+from smidgen.inference.llama_library import CHUNK, LibraryError, LlamaLibrary
+
+_ROWS = 64  # rows whose normaliser is computed at a time; bounds the memory of the exponentials
+
+
+def log_probabilities(logits: NDArray[numpy.float32], targets: NDArray[numpy.int64]) -> NDArray[numpy.float32]:
+    """Return ln softmax(logits)[i, targets[i]] for every row i, in nats.
+
+    Args:
+        logits: Shape (n, vocabulary).
+        targets: Shape (n,), the token that came next after each row.
+
+    Example:
+        >>> print(log_probabilities(numpy.zeros((1, 4), numpy.float32), numpy.array([2])))
+        [-1.3862944]
+    """
+    result = numpy.empty(len(targets), numpy.float32)
+    for begin in range(0, len(targets), _ROWS):
+        rows = logits[begin : begin + _ROWS]
+        top = rows.max(axis=1)
+        total = numpy.exp(rows - top[:, None]).sum(axis=1, dtype=numpy.float64)
+        chosen = rows[numpy.arange(len(rows)), targets[begin : begin + _ROWS]]
+        result[begin : begin + _ROWS] = chosen - top - numpy.log(total)
+    return result
+
+
+class Scorer:
+    """Answers the parent's requests about one model."""
+
+    def __init__(self, parent: Parent, request: dict[str, Any]) -> None:
+        self._parent = parent
+        started = time.perf_counter()
+        self._library = LlamaLibrary(request["path"], request["threads"], request["context"])
+        parent.answer(
+            load_seconds=time.perf_counter() - started,
+            vocabulary_size=self._library.vocabulary_size,
+            bos_token=self._library.bos_token,
+        )
+
+    def tokenize(self, text: str, special: bool) -> None:
+        """Answer with the tokens of a text."""
+        self._parent.answer(ids=self._library.tokenize(base64.b64decode(text), special))
+
+    def detokenize(self, ids: list[int]) -> None:
+        """Answer with the text of tokens."""
+        self._parent.answer(text=base64.b64encode(self._library.detokenize(ids)).decode())
+
+    def pieces(self) -> None:
+        """Answer with the bytes of every token."""
+        pieces = [self._library.piece(token) for token in range(self._library.vocabulary_size)]
+        joined = numpy.frombuffer(b"".join(pieces), numpy.uint8)
+        self._parent.answer([joined], lengths=[len(piece) for piece in pieces])
+
+    def logits(self, ids: list[int], start: int) -> None:
+        """Answer with the logits of the tokens from ``start`` on."""
+        self._parent.answer(self._library.read_all(ids, start))
+
+    def log_probabilities(self, ids: list[int], start: int) -> None:
+        """Answer with the log-probability of each token after ``start``, given all before it."""
+        targets = numpy.array(ids[start + 1 :], numpy.int64)
+        found: list[NDArray[numpy.float32]] = []
+        for rows in self._library.read_all(ids, start):
+            done = sum(len(each) for each in found)
+            following = targets[done : done + len(rows)]
+            found.append(log_probabilities(rows[: len(following)], following))
+        self._parent.answer(found)
+
+    def prefill(self, tokens: int) -> None:
+        """Answer with the seconds that reading a prompt takes."""
+        ids = self._random_tokens(tokens)
+        self._library.clear()
+        started = time.perf_counter()
+        self._read_prompt(ids)
+        self._parent.answer(seconds=time.perf_counter() - started)
+
+    def decode(self, tokens: int, depth: int) -> None:
+        """Answer with the seconds that reading tokens one by one takes, after ``depth`` others."""
+        ids = self._random_tokens(depth + tokens)
+        self._library.clear()
+        self._read_prompt(ids[:depth])
+        started = time.perf_counter()
+        for position in range(depth, depth + tokens):
+            self._library.read(ids[position : position + 1], position, 0)
+        self._parent.answer(seconds=time.perf_counter() - started)
+
+    def peak(self) -> None:
+        """Answer with the largest memory that this process held."""
+        self._parent.answer(bytes=peak_resident_bytes())
+
+    def _read_prompt(self, ids: list[int]) -> None:
+        for begin in range(0, len(ids), CHUNK):
+            chunk = ids[begin : begin + CHUNK]
+            last = begin + len(chunk) == len(ids)
+            self._library.read(chunk, begin, len(chunk) - 1 if last else len(chunk))
+
+    def _random_tokens(self, count: int) -> list[int]:
+        ids: list[int] = numpy.random.default_rng(0).integers(0, self._library.vocabulary_size, count).tolist()
+        return ids
+
+
+_ANSWERS: dict[str, Any] = {
+    function.__name__: function
+    for function in (
+        Scorer.tokenize,
+        Scorer.detokenize,
+        Scorer.pieces,
+        Scorer.logits,
+        Scorer.log_probabilities,
+        Scorer.prefill,
+        Scorer.decode,
+        Scorer.peak,
+    )
+}
+
+
+def main(parent: Parent) -> None:
+    """Load the model that the first request names, then answer requests."""
+    try:
+        scorer = Scorer(parent, parent.next_request())
+    except LibraryError as error:
+        parent.answer(error=str(error))
+        return
+    while True:
+        request = parent.next_request()
+        _ANSWERS[request.pop("do")](scorer, **request)
+
+
+if __name__ == "__main__":
+    run(main)
