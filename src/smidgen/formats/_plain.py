@@ -85,16 +85,33 @@ class AffineBlock(BlockFormat):
         import torch
 
         top = int(self.levels[-1])
-        snap = _search.integers(0, top)
         low = weights.amin(0)
-        scale, offset = _search.affine(weights, importance, top, self.candidates)
-        scale, offset = _search.half(scale), _search.half(offset)
-        plain, floor = _search.half((weights.amax(0) - low) / top), _search.half(low)
-        found = _search.error(weights, importance, scale.float(), offset.float(), snap)
-        simple = _search.error(weights, importance, plain.float(), floor.float(), snap)
-        better = simple <= found  # the plain range is exact where the weights came out of this format
-        scale, offset = torch.where(better, plain, scale), torch.where(better, floor, offset)
+        found = [_search.half(part) for part in _search.affine(weights, importance, top, self.candidates)]
+        value = self._error(weights, importance, *found)
+        plain = [_search.half((weights.amax(0) - low) / top), _search.half(low)]
+        other = self._error(weights, importance, *plain)
+        better = other <= value  # the plain range is exact where the weights came out of this format
+        scale, offset = (torch.where(better, new, old) for new, old in zip(plain, found, strict=True))
+        value = torch.minimum(value, other)
+        near = ((value > 0) & (value < 1e-4 * importance.sum(0) * scale.float().square())).nonzero()[:, 0]
+        if len(near):
+            offset[near] = self._shifted(weights[:, near], importance[:, near], scale[near], offset[near])
         return {"d": scale, "dmin": offset}
+
+    def _shifted(self, weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Try the offsets some whole scales lower, for weights that lie on a grid whose code 0 does not occur."""
+        import torch
+
+        best, value = offset, self._error(weights, importance, scale, offset)
+        for less in range(1, len(self.levels) // 2):
+            moved = _search.half(offset.float() - less * scale.float())
+            other = self._error(weights, importance, scale, moved)
+            best, value = torch.where(other < value, moved, best), torch.minimum(other, value)
+        return best
+
+    def _error(self, weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        snap = _search.integers(0, int(self.levels[-1]))
+        return _search.error(weights, importance, scale.float(), offset.float(), snap)
 
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
         return Scales(stored["d"].float()[..., None], -stored["dmin"].float()[..., None], stored)

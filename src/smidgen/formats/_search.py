@@ -152,3 +152,31 @@ def affine(
         attempt(inverse(scale), -offset * inverse(scale))
     span = span.masked_fill(void, 0.0)
     return scale * span, low + offset * span
+
+
+def common_unit(values: Tensor, importance: Tensor, lowest: int, highest: int, multipliers: Sequence[float]) -> Tensor:
+    """Find the unit per column whose integer multiples lie nearest to a few values, all candidates at once.
+
+    Args:
+        values: [n, columns], n small.
+        importance: Same shape.
+        lowest: The least multiple.
+        highest: The greatest multiple.
+        multipliers: The multiples at which the value of greatest magnitude is tried.
+    """
+    import torch
+
+    high, low = values.amax(0), values.amin(0)
+    extreme = torch.where(high >= -low, high, low)
+    void = extreme.abs() < TINY
+    tried = torch.tensor(multipliers, dtype=values.dtype, device=values.device)[:, None, None]
+    scaled = (values / extreme.masked_fill(void, 1.0)) * tried
+    multiples = scaled.round().clamp_(lowest, highest)
+    rest = scaled.sub_(multiples)
+    counted = rest * importance
+    square = rest.mul_(counted).sum(1)
+    slope = counted.mul_(multiples).sum(1)
+    norm = multiples.square_().mul_(importance).sum(1).clamp_(min=1e-30)
+    tried = tried[..., 0]
+    best = ((square * DOUBT - slope.square() / norm) / tried.square()).argmin(0, keepdim=True)
+    return (((1 + slope / norm) / tried).gather(0, best)[0] * extreme).masked_fill_(void, 0.0)

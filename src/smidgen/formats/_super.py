@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STEPS = (0, -1, 1)  # the integer scales tried around the present one, per turn
+MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # the same with the minimum moved by some whole levels
 
 
 def _keep(better: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -44,7 +45,7 @@ class SuperBlock(BlockFormat):
     block_size: ClassVar[int] = 256
     lowest: ClassVar[int]
     highest: ClassVar[int]
-    turns: ClassVar[int] = 3
+    turns: ClassVar[int] = 1
 
     @property
     def _groups(self) -> int:
@@ -54,11 +55,10 @@ class SuperBlock(BlockFormat):
         """Find float16 d [blocks] whose multiples lie nearest to the group scales [blocks, groups]."""
         span = max(self.highest, -self.lowest)
         signs = (-1, 1) if self.lowest < 0 else (1,)
-        tries = [sign * span * share for sign in signs for share in (1, 0.99, 0.98, 0.96, 0.94, 0.91, 0.88, 0.8, 1.05)]
-        whole = [float(sign * (span - less)) for sign in signs for less in (1, 2, 3)]
-        snap = _search.integers(self.lowest, self.highest)
-        columns = values.t().contiguous()
-        return _search.half(_search.symmetric(columns, importance.t().contiguous(), snap, tries + whole))
+        whole = [sign * (span - less) for sign in signs for less in range(span // 2)][:: max(1, span // 64)]
+        between = [sign * span * (1 - share / 50) for sign in signs for share in (-2, -1, 0.5, 1, 1.5, 2, 2.5, 3, 4)]
+        columns, counts = values.t().contiguous(), importance.t().contiguous()
+        return _search.half(_search.common_unit(columns, counts, self.lowest, self.highest, whole + between))
 
 
 @dataclass(frozen=True)
@@ -175,20 +175,21 @@ class AffineSuperBlock(SuperBlock):
         top = int(self.levels[-1])
         d, dmin, scales, minimums = (start[name] for name in ("d", "dmin", "scales", "minimums"))
         total = importance.sum(0).reshape(scales.shape)
-        least = (dmin.float()[:, None] * minimums).flatten()
         unit = _search.inverse(dmin.float())[:, None]
         error = torch.full_like(scales, torch.inf)
         kept, floor, square, level, product = scales, minimums, error, error, error
-        for step in STEPS:
+        for step, levels_lower in MOVES:
             tried = (scales + step).clamp(0, self.highest)
             scale = (d.float()[:, None] * tried).flatten()
+            base = (minimums + (levels_lower * unit * scale.reshape(error.shape)).round_()).clamp_(0, self.highest)
+            least = (dmin.float()[:, None] * base).flatten()
             levels = (weights + least).mul_(_search.inverse(scale)).round_().clamp_(0, top)
             rest = (levels * scale).sub_(least).sub_(weights)
             counted = rest * importance
             drift = counted.sum(0).reshape(error.shape)
             value = rest.mul_(counted).sum(0).reshape(error.shape)
-            moved = (minimums + (drift / total * unit).round_()).clamp_(0, self.highest)
-            shift = (moved - minimums) * dmin.float()[:, None]
+            moved = (base + (drift / total * unit).round_()).clamp_(0, self.highest)
+            shift = (moved - base) * dmin.float()[:, None]
             value = value - 2 * shift * drift + shift.square() * total
             torch.mul(levels, importance, out=counted)
             better = value < error
