@@ -1,0 +1,183 @@
+"""Perceptual allocation: which matrix gets how many bits, so that the output notices least.
+
+For every matrix and every number format that can hold it the damage in KL divergence is predicted from the
+model's sensitivity (`sensitivity`) and the error that rounding leaves after compensation: a column's rounding costs
+1/U_jj² of its square once the later columns have repaired what they can (arXiv 2210.17323, U the Cholesky factor
+of H⁻¹). The sizes and damages make a knapsack, solved exactly over bytes in fine steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from smidgen import formats
+from smidgen.progress import Progress, silent, track
+from smidgen.shrink.quantize.solvers.gptq import inverse_factor
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.model import Model
+    from smidgen.shrink.quantize.sensitivity import Sensitivity
+
+BUCKETS = 1 << 17
+SAMPLED_ROWS = 192
+SAMPLED_TOKENS = 2048
+DAMPING = 0.01
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to store one matrix.
+
+    Attributes:
+        format: Number format, as "q4_0".
+        bytes: Size of the matrix in it.
+        damage: Predicted rise of the KL divergence, nats per token.
+    """
+
+    format: str
+    bytes: int
+    damage: float
+
+
+def block_formats() -> tuple[str, ...]:
+    """List the formats that quantise, the smallest first."""
+    found = [name for name in formats.names() if isinstance(formats.find(name), formats.BlockFormat)]
+    return tuple(sorted(found, key=lambda name: (formats.find(name).bits_per_weight, name)))
+
+
+def choices(
+    model: Model,
+    sensitivity: Sensitivity,
+    *,
+    allowed: Sequence[str] | None = None,
+    progress: Progress = silent,
+) -> dict[str, list[Choice]]:
+    """Predict for every matrix what each format would cost, and keep those worth having.
+
+    Args:
+        model: The model to be quantised.
+        sensitivity: What `probe` found of it.
+        allowed: Names of the formats to consider; all block formats where None.
+        progress: Receives one event per matrix.
+
+    Returns:
+        By matrix name the choices on the Pareto front of bytes and damage, smallest first.
+    """
+    names = tuple(allowed) if allowed else block_formats()
+    factors = _Factors(model, sensitivity)
+    table = {}
+    for name in track(list(model.anatomy.matrices()), "predicting damage", progress, unit="matrices"):
+        weight, importance, row_weights = factors.sample(name)
+        total = model.weight(name)
+        found = []
+        for candidate in names:
+            number_format = formats.find(candidate)
+            if not number_format.fits(total.shape[1]):
+                continue
+            change = number_format.unpack(number_format.quantize(weight, importance)) - weight
+            damage = 0.5 * float((change.square() @ importance) @ row_weights)
+            found.append(Choice(candidate, number_format.bytes_for(tuple(total.shape)), damage))
+        table[name] = pareto_front(found)
+    return table
+
+
+class _Factors:
+    """Per matrix: the rows to try, what each column's error costs, and what each row's error costs."""
+
+    def __init__(self, model: Model, sensitivity: Sensitivity) -> None:
+        self.model, self.sensitivity = model, sensitivity
+        anatomy = model.anatomy
+        self.sites = {f"{path}.weight": site.name for site in anatomy.sites() for path in site.modules}
+        self.columns: dict[str, torch.Tensor] = {}
+
+    def _importance(self, key: str, hessian: torch.Tensor) -> torch.Tensor:
+        if key not in self.columns:
+            self.columns[key] = 1 / inverse_factor(hessian, DAMPING).diagonal().square()
+        return self.columns[key]
+
+    def sample(self, name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return rows ``[n, columns]``, importance ``[columns]`` and row weights ``[n]`` that stand for all rows."""
+        import torch
+
+        weight, probed, anatomy = self.model.weight(name), self.sensitivity, self.model.anatomy
+        if name == f"{anatomy.embedding}.weight":
+            hessian = probed.tied_hessian() if anatomy.tied else probed.embedding
+            rows = probed.token_share.topk(min(SAMPLED_TOKENS, len(weight))).indices
+            shares = probed.token_share[rows]
+            return weight[rows].float(), self._importance("embedding", hessian), shares / shares.sum()
+        site = self.sites[name]
+        costs = probed.head if site == "head" else probed.outputs[name]
+        step = max(1, len(weight) // SAMPLED_ROWS)
+        rows = torch.arange(0, len(weight), step)
+        importance = self._importance(site, probed.hessians[site])
+        return weight[rows].float(), importance, costs[rows] * (costs.sum() / costs[rows].sum())
+
+
+def pareto_front(found: Iterable[Choice]) -> list[Choice]:
+    """Keep the choices that no other beats in bytes and damage at once, smallest first.
+
+    Example:
+        >>> front = pareto_front([Choice("a", 10, 0.5), Choice("b", 10, 0.4), Choice("c", 20, 0.45)])
+        >>> [choice.format for choice in front]
+        ['b']
+    """
+    front: list[Choice] = []
+    for choice in sorted(found, key=lambda item: (item.bytes, item.damage, item.format)):
+        if not front or choice.damage < front[-1].damage:
+            front.append(choice)
+    return front
+
+
+def smallest_bytes(table: Mapping[str, list[Choice]]) -> int:
+    """Sum the smallest choice of every matrix."""
+    return sum(front[0].bytes for front in table.values())
+
+
+def allocate(table: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice] | None:
+    """Choose a format for every matrix with the least total damage within a budget of bytes.
+
+    A multiple-choice knapsack, solved by dynamic programming over bytes counted in steps of 1/131,072 of the
+    budget, rounded up so that the budget always holds.
+
+    Args:
+        table: The choices by matrix name.
+        budget: Bytes for all matrices together.
+
+    Returns:
+        The choice by matrix name; None when even the smallest choices exceed the budget.
+
+    Example:
+        >>> table = {"a": [Choice("small", 4, 9.0), Choice("large", 8, 1.0)],
+        ...          "b": [Choice("small", 4, 2.0), Choice("large", 8, 1.0)]}
+        >>> {name: choice.format for name, choice in allocate(table, 12).items()}
+        {'a': 'large', 'b': 'small'}
+    """
+    import numpy as np
+
+    if smallest_bytes(table) > budget:
+        return None
+    unit = max(1.0, budget / BUCKETS)
+    size = int(budget / unit) + 1
+    best = np.zeros(size)
+    picks = []
+    for front in table.values():
+        options = np.full((len(front), size), np.inf)
+        for row, choice in enumerate(front):
+            weight = int(np.ceil(choice.bytes / unit))
+            if weight < size:
+                options[row, weight:] = best[: size - weight] + choice.damage
+        pick = options.argmin(0)
+        picks.append((pick.astype(np.uint8), front))
+        best = options[pick, np.arange(size)]
+    if not np.isfinite(best[-1]):
+        # Rounding up pushed the tightest mixes over the edge: only the smallest choices remain.
+        return {name: front[0] for name, front in table.items()}
+    chosen, room = {}, size - 1
+    for name, (pick, front) in zip(reversed(list(table)), reversed(picks), strict=True):
+        chosen[name] = front[pick[room]]
+        room -= int(np.ceil(chosen[name].bytes / unit))
+    return {name: chosen[name] for name in table}

@@ -1,0 +1,181 @@
+"""Quantises a whole model, every matrix seeing the inputs that its already quantised predecessors produce."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from smidgen import formats
+from smidgen.errors import RecipeError
+from smidgen.models.model import Model, PackedTensor
+from smidgen.progress import Event, Progress, silent
+from smidgen.shrink.quantize import solvers
+from smidgen.shrink.precision import autocast, exact
+from smidgen.shrink.quantize.sensitivity import Sensitivity, probe
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.anatomy import Site
+
+HEAD = "head"
+PROBED_WINDOWS = 4
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Store every matrix of a model in a block format.
+
+    Attributes:
+        formats: Number format of every matrix by its state-dictionary name; ``default`` for those not named.
+        default: Number format of matrices that are not named; None leaves them as they are.
+        solver: How the values are chosen, ``gptq`` or ``nearest``.
+        damping: See `solvers.gptq.Gptq`.
+
+    Example:
+        small = Quantize(default="q4_0").apply(model, windows)
+    """
+
+    formats: Mapping[str, str] = field(default_factory=dict)
+    default: str | None = None
+    solver: str = "gptq"
+    damping: float = 0.01
+
+    def apply(
+        self,
+        model: Model,
+        calibration: torch.Tensor,
+        *,
+        sensitivity: Sensitivity | None = None,
+        progress: Progress = silent,
+    ) -> Model:
+        """Return the quantised model; the one given is not changed.
+
+        Args:
+            model: What to quantise.
+            calibration: Token ids, int64 ``[windows, length]``; all are run through the model at once.
+            sensitivity: What `probe` found of this model, where it is known; probed otherwise when needed.
+            progress: Receives one event per matrix.
+
+        Raises:
+            RecipeError: A named matrix does not exist, or its rows do not divide into the format's blocks.
+        """
+        import torch
+
+        chosen = self.chosen(model)
+        result = model.clone()
+        work = _Work(result, chosen, solvers.find(self.solver, **self._solver_fields()), progress)
+        embedding = self._embedding_hessian(model, chosen, calibration, sensitivity)
+        with torch.no_grad(), autocast():
+            work.quantize_embedding(embedding)
+            work.quantize_blocks(calibration)
+            work.quantize_head(calibration)
+        parameters = {"formats": dict(sorted(chosen.items())), "solver": self.solver, "damping": self.damping}
+        parameters["calibration_tokens"] = calibration.numel()
+        return replace(result, packed=work.packed).with_step("quantize", **parameters)
+
+    def _embedding_hessian(
+        self, model: Model, chosen: Mapping[str, str], calibration: torch.Tensor, known: Sensitivity | None
+    ) -> torch.Tensor | None:
+        import torch
+
+        if f"{model.anatomy.embedding}.weight" not in chosen:
+            return None
+        if not model.anatomy.tied:
+            return torch.eye(model.anatomy.hidden_size)
+        return (known or probe(model, calibration[:PROBED_WINDOWS])).tied_hessian()
+
+    def _solver_fields(self) -> dict[str, float]:
+        return {"damping": self.damping} if self.solver == "gptq" else {}
+
+    def chosen(self, model: Model) -> dict[str, str]:
+        """Return the number format of every matrix that will be stored, checked against the model."""
+        matrices = model.anatomy.matrices()
+        problems = [f"The model has no matrix {name!r}." for name in self.formats if name not in matrices]
+        chosen = {}
+        for name in matrices:
+            wanted = self.formats.get(name, self.default)
+            if wanted is None:
+                continue
+            columns = model.weight(name).shape[1]
+            if not formats.find(wanted).fits(columns):
+                problems.append(f"{name} has rows of {columns}, which {wanted} cannot hold.")
+            chosen[name] = wanted
+        if problems:
+            raise RecipeError(problems)
+        return chosen
+
+
+class _Work:
+    """Runs one forward pass in which every matrix is replaced just before it is used."""
+
+    def __init__(self, model: Model, chosen: Mapping[str, str], solver: solvers.Solver, progress: Progress) -> None:
+        self.model, self.chosen, self.solver, self.progress = model, chosen, solver, progress
+        self.packed: dict[str, PackedTensor] = dict(model.packed)
+        self.done = 0
+
+    def store(self, name: str, hessian: torch.Tensor | None) -> None:
+        weight, number_format = self.model.weight(name), formats.find(self.chosen[name])
+        with exact():
+            if isinstance(number_format, formats.BlockFormat):
+                packed = self.solver.solve(weight.float(), hessian, number_format)
+            else:
+                packed = number_format.quantize(weight.float())
+            weight.copy_(number_format.unpack(packed))
+        self.packed[name] = PackedTensor(self.chosen[name], packed, (weight.shape[0], weight.shape[1]))
+        self.done += 1
+        self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", f"{name} {self.chosen[name]}"))
+
+    def quantize_embedding(self, hessian: torch.Tensor | None) -> None:
+        """Quantise the embedding first, since everything after reads it."""
+        name = f"{self.model.anatomy.embedding}.weight"
+        if name in self.chosen:
+            self.store(name, hessian)
+
+    def quantize_blocks(self, calibration: torch.Tensor) -> None:
+        module, hooks = self.model.module, []
+        for site in self.model.anatomy.sites():
+            names = [f"{path}.weight" for path in site.modules if f"{path}.weight" in self.chosen]
+            if names and site.name != HEAD:
+                first = module.get_submodule(site.modules[0])
+                hooks.append(first.register_forward_pre_hook(self._hook(names)))
+        try:
+            module.base_model(calibration, use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _hook(self, names: list[str]) -> Any:
+        def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+            hessian = second_moments(inputs[0])
+            for name in names:
+                self.store(name, hessian)
+
+        return before
+
+    def quantize_head(self, calibration: torch.Tensor) -> None:
+        name = f"{self.model.anatomy.head}.weight"
+        if name in self.chosen and not self.model.anatomy.tied:
+            self.store(name, second_moments(final_hidden(self.model, calibration)))
+
+
+def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
+    """XᵀX/n of inputs ``[…, width]`` as float32 ``[width, width]``, accumulated ``rows`` tokens at a time."""
+    import torch
+
+    flat = inputs.reshape(-1, inputs.shape[-1])
+    total = torch.zeros(flat.shape[-1], flat.shape[-1])
+    with exact():
+        for part in flat.split(rows):
+            values = part.float()
+            total.addmm_(values.T, values)
+    return total / len(flat)
+
+
+def final_hidden(model: Model, calibration: torch.Tensor, *, batch: int = 8) -> torch.Tensor:
+    """What the head reads, ``[windows, length, hidden]``."""
+    import torch
+
+    parts = [model.module.base_model(part, use_cache=False).last_hidden_state for part in calibration.split(batch)]
+    return torch.cat(parts)
