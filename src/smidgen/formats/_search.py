@@ -86,6 +86,16 @@ def symmetric(weights: Tensor, importance: Tensor, snap: Snap, multipliers: Sequ
     return (found * extreme).masked_fill_(void, 0.0)
 
 
+def clipped(top: int, spans: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return candidates of `affine` that spread the weights over more levels than there are, mostly at one end.
+
+    Example:
+        >>> clipped(15, (20,))
+        ((20, -1.0), (20, -4.0))
+    """
+    return tuple((span, -share * (span - top)) for span in spans for share in (0.2, 0.8))
+
+
 def affine(
     weights: Tensor,
     importance: Tensor,

@@ -52,8 +52,9 @@ class IQ4_NL(SymmetricBlock):
     type_size: ClassVar[int] = 18
     levels: ClassVar[tuple[float, ...]] = LEVELS
     multipliers: ClassVar[tuple[float, ...]] = (
-        *(-127, -104, -83, -65, -49, -122, -116, -110, -132, -138, -146, -156),
-        *(113, 89, 69, 53, 38, 108, 103, 98, 118, 124, 132, 142),
+        *(-127, -104, -83, -65, -49, 113, 89, 69, 53, 38),  # levels themselves: exact for weights from this format
+        *(-122, -116, -110, -132, -138, -146, -154, -163, -173, -184),
+        *(108, 103, 98, 118, 124, 132, 140, 148, 157, 167),
     )
 
     def _snap(self) -> _search.Snap:

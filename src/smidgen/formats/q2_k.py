@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.formats import _bits
+from smidgen.formats import _bits, _search
 from smidgen.formats._plain import as_bytes, as_halves
 from smidgen.formats._super import AffineSuperBlock
 
@@ -38,6 +38,7 @@ class Q2_K(AffineSuperBlock):
     candidates: ClassVar[tuple[tuple[float, float], ...]] = (
         *((3, 0), (2, 0), (2, 0.5), (2.5, 0), (2.5, 0.25), (2.5, 0.5), (3.5, -0.25), (3.5, 0), (3.5, -0.5)),
         *((4, -0.5), (4, 0), (4, -1), (4.5, -0.75), (5, -1), (3, -0.3), (3, 0.3)),
+        *_search.clipped(3, (5, 6)),
     )
 
     def _join(self, codes: Tensor, stored: Mapping[str, Tensor]) -> list[Tensor]:

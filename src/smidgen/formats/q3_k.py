@@ -35,7 +35,10 @@ class Q3_K(SymmetricSuperBlock):
     levels: ClassVar[tuple[float, ...]] = tuple(range(-4, 4))
     lowest: ClassVar[int] = -32
     highest: ClassVar[int] = 31
-    multipliers: ClassVar[tuple[float, ...]] = (1, 2, 2.5, 3, 3.3, 3.6, -2.6, -3, -3.3, -3.6, -4, -4.3, -4.6, -5, -5.5)
+    multipliers: ClassVar[tuple[float, ...]] = (
+        *(1, 4 / 3, 5 / 3, 2, 7 / 3, 8 / 3, 3, 10 / 3, 11 / 3, 4, 13 / 3, 14 / 3),
+        *(-7 / 3, -8 / 3, -3, -10 / 3, -11 / 3, -4, -13 / 3, -14 / 3, -5, -16 / 3, -17 / 3, -6, -19 / 3),
+    )
 
     def _join(self, codes: Tensor, stored: Mapping[str, Tensor]) -> list[Tensor]:
         import torch

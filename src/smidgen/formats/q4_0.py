@@ -32,8 +32,8 @@ class Q4_0(SymmetricBlock):
     type_size: ClassVar[int] = 18
     levels: ClassVar[tuple[float, ...]] = tuple(range(-8, 8))
     multipliers: ClassVar[tuple[float, ...]] = (
-        *(1, 2, 3, 4, 5, 6, 7, 7.5, 8, 8.5),
-        *(-6.6, -7, -7.3, -7.6, -8, -8.3, -8.6, -9, -9.5, -10.5),
+        *(1, 2, 3, 4, 5, 6, 7, 7.5, 8, 8.5, 9, 9.5, 10, 11, 12),
+        *(-6.5, -7, -7.3, -7.6, -8, -8.3, -8.6, -9, -9.5, -10, -10.5, -11, -11.5, -12.5),
     )
 
     def _join_codes(self, codes: Tensor) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.formats import _bits
+from smidgen.formats import _bits, _search
 from smidgen.formats._plain import AffineBlock
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Q4_1(AffineBlock):
     type_size: ClassVar[int] = 20
     levels: ClassVar[tuple[float, ...]] = tuple(range(16))
     candidates: ClassVar[tuple[tuple[float, float], ...]] = (
-        *((15, 0), (14, 0), (13, 0), (12, 0), (14.5, 0), (15.5, -0.25), (16, -0.5), (17, -1)),
-        *((15.5, 0), (15.5, -0.5), (16.5, -0.5), (16.5, -1), (14.4, 0.3), (18, -1.5)),
+        *((15, 0), (14, 0), (13, 0), (12, 0), (14.5, 0), (15.5, -0.25), (16, -0.5)),
+        *_search.clipped(15, (14.3, 15.5, 16, 16.7, 17.5, 18.5, 19.5)),
     )
 
     def _join_codes(self, codes: Tensor) -> list[Tensor]:

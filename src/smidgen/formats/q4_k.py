@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.formats import _bits
+from smidgen.formats import _bits, _search
 from smidgen.formats._plain import as_bytes, as_halves
 from smidgen.formats._sixes import from_sixes, sixes
 from smidgen.formats._super import AffineSuperBlock
@@ -37,8 +37,8 @@ class Q4_K(AffineSuperBlock):
     levels: ClassVar[tuple[float, ...]] = tuple(range(16))
     highest: ClassVar[int] = 63
     candidates: ClassVar[tuple[tuple[float, float], ...]] = (
-        *((15, 0), (14, 0), (13, 0), (12, 0), (14.5, 0), (15.5, -0.25), (16, -0.5), (17, -1)),
-        *((15.5, 0), (15.5, -0.5), (16.5, -0.5), (16.5, -1), (14.4, 0.3), (18, -1.5)),
+        *((15, 0), (14, 0), (13, 0), (12, 0), (14.5, 0), (15.5, -0.25), (16, -0.5)),
+        *_search.clipped(15, (14.3, 15.5, 16, 16.7, 17.5, 18.5, 19.5)),
     )
 
     def _join(self, codes: Tensor, stored: Mapping[str, Tensor]) -> list[Tensor]:

@@ -31,8 +31,8 @@ class Q5_0(SymmetricBlock):
     type_size: ClassVar[int] = 22
     levels: ClassVar[tuple[float, ...]] = tuple(range(-16, 16))
     multipliers: ClassVar[tuple[float, ...]] = (
-        *(9, 10, 11, 12, 13, 14, 14.5, 15, 15.5),
-        *(-14, -14.5, -15, -15.5, -16, -16.5, -17, -18),
+        *(9, 10, 11, 12, 13, 14, 14.5, 15, 15.5, 16.5, 17.5, 19, 21, 23),
+        *(-14, -14.5, -15, -15.5, -16, -16.5, -17, -18, -19, -20, -22, -24),
     )
 
     def _join_codes(self, codes: Tensor) -> list[Tensor]:

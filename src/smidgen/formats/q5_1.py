@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.formats import _bits
+from smidgen.formats import _bits, _search
 from smidgen.formats._plain import AffineBlock
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Q5_1(AffineBlock):
     type_size: ClassVar[int] = 24
     levels: ClassVar[tuple[float, ...]] = tuple(range(32))
     candidates: ClassVar[tuple[tuple[float, float], ...]] = (
-        *((31, 0), (30, 0), (29, 0), (28, 0), (30.5, 0), (31.5, -0.25), (32, -0.5), (33, -1)),
-        *((31.5, 0), (31.5, -0.5), (32.5, -1), (34, -1.5)),
+        *((31, 0), (30, 0), (29, 0), (28, 0), (30.5, 0), (31.5, -0.25), (32, -0.5)),
+        *_search.clipped(31, (32.2, 33.3, 34.5, 36, 38)),
     )
 
     def _join_codes(self, codes: Tensor) -> list[Tensor]:

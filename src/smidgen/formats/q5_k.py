@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.formats import _bits
+from smidgen.formats import _bits, _search
 from smidgen.formats._plain import as_bytes, as_halves
 from smidgen.formats._sixes import from_sixes, sixes
 from smidgen.formats._super import AffineSuperBlock
@@ -36,8 +36,8 @@ class Q5_K(AffineSuperBlock):
     levels: ClassVar[tuple[float, ...]] = tuple(range(32))
     highest: ClassVar[int] = 63
     candidates: ClassVar[tuple[tuple[float, float], ...]] = (
-        *((31, 0), (30, 0), (29, 0), (28, 0), (30.5, 0), (31.5, -0.25), (32, -0.5), (33, -1)),
-        *((31.5, 0), (31.5, -0.5), (32.5, -1), (34, -1.5)),
+        *((31, 0), (30, 0), (29, 0), (28, 0), (30.5, 0), (31.5, -0.25), (32, -0.5)),
+        *_search.clipped(31, (32.2, 33.3, 34.5, 36, 38)),
     )
 
     def _join(self, codes: Tensor, stored: Mapping[str, Tensor]) -> list[Tensor]:
