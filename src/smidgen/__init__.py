@@ -1,1 +1,36 @@
-"""x"""
+"""smidgen makes small language models out of big ones, proves what was kept, and runs them anywhere.
+
+The public verbs are loaded when they are first used, so that ``import smidgen`` stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smidgen.models.load import load as load
+
+_VERBS = {
+    "load": "smidgen.models.load",
+}
+"""Public verb -> the module that holds the function of that name."""
+
+__version__: str
+
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = importlib.import_module("importlib.metadata").version("smidgen")
+    elif name in _VERBS:
+        value = getattr(importlib.import_module(_VERBS[name]), name)
+    else:
+        raise AttributeError(f"module 'smidgen' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
