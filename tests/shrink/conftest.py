@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from smidgen.models import families
+from smidgen.models.checkpoint.tokenizer import SPLITTINGS
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
 
@@ -19,9 +20,13 @@ FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwe
 
 
 @cache
-def _tokenizer_core(vocabulary: int) -> str:
+def _tokenizer_core(vocabulary: int, family: str) -> str:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if family == "qwen2":  # transformers splits text for this family by its own pattern, whatever the file says
+        words = pre_tokenizers.Split(Regex(SPLITTINGS["qwen2"].pattern), behavior="isolated")
+        rest = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        core.normalizer, core.pre_tokenizer = normalizers.NFC(), pre_tokenizers.Sequence([words, rest])
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -31,10 +36,10 @@ def _tokenizer_core(vocabulary: int) -> str:
     return core.to_str()
 
 
-def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocabulary: int, family: str = "llama") -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained in memory on the source of a standard module."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_tokenizer_core(vocabulary)),
+        tokenizer_object=Tokenizer.from_str(_tokenizer_core(vocabulary, family)),
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
         pad_token=SPECIAL[0],
@@ -69,7 +74,7 @@ def build_model(family: str = "llama", *, dtype: torch.dtype = torch.float32, se
     module = module.to(dtype).eval()
     count = module.num_parameters()
     origin = Origin(name=f"tiny-{family}", sha256="0" * 64, bytes=4 * count, parameters=count)
-    tokenizer = build_tokenizer(config.vocab_size)
+    tokenizer = build_tokenizer(config.vocab_size, family)
     return Model(module, tokenizer, families.for_architecture(kind.__name__), Lineage(origin))
 
 

@@ -1,0 +1,1 @@
+"""Removes whole parts of a model: blocks, neurons, tokens."""

@@ -1,0 +1,52 @@
+"""Builds a module of a changed configuration around given weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from smidgen.models.model import Model, PackedTensor
+
+if TYPE_CHECKING:
+    import torch
+
+
+def rebuild(model: Model, config: Any, state: Mapping[str, torch.Tensor]) -> Any:
+    """Build a module whose parameters are exactly the given tensors, without initialising anything.
+
+    Args:
+        model: Where class, buffers, generation settings and mode come from.
+        config: The changed configuration.
+        state: Every weight by its state-dictionary name; the tensors are taken over, not copied.
+    """
+    import torch
+
+    source = model.module
+    with torch.device("meta"):
+        module = type(source)(config)
+    module.load_state_dict(state, assign=True)
+    module.tie_weights()
+    for name, buffer in list(module.named_buffers()):
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, source.get_buffer(name).clone())
+    module.generation_config = copy.deepcopy(source.generation_config)
+    return module.train(source.training)
+
+
+def copied_state(model: Model) -> dict[str, torch.Tensor]:
+    """Copy every weight, a tied head once."""
+    state = {name: value.detach() for name, value in model.module.state_dict().items()}
+    anatomy = model.anatomy
+    embedding, head = f"{anatomy.embedding}.weight", f"{anatomy.head}.weight"
+    copies = {name: value.clone() for name, value in state.items() if not (anatomy.tied and name == head)}
+    if anatomy.tied and head in state:
+        copies[head] = copies[embedding]
+    return copies
+
+
+def packed_without(model: Model, names: Iterable[str]) -> dict[str, PackedTensor]:
+    """Return the packed weights but for those that changed."""
+    changed = set(names)
+    return {name: tensor for name, tensor in model.packed.items() if name not in changed}

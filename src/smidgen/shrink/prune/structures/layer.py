@@ -1,0 +1,89 @@
+"""Whole decoder blocks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from smidgen.shrink.prune.structures import Structure
+from smidgen.shrink.prune.structures._rebuild import copied_state, rebuild
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.anatomy import Anatomy
+    from smidgen.models.model import Model
+
+PER_LAYER_LISTS = ("layer_types",)
+"""Entries of a configuration that hold one value per block."""
+
+
+@dataclass(frozen=True)
+class Layer(Structure):
+    """Decoder blocks: ``keep`` says how many stay.
+
+    The residual stream passes over a removed block unchanged. Size, memory and time all fall by the block's
+    share. Use it where the model is deep and text can heal it afterwards. Source: ShortGPT, arXiv 2403.03853.
+
+    Example:
+        >>> import torch
+        >>> Layer().select(None, torch.tensor([0.9, 0.1, 0.2, 0.8]), keep=3).tolist()
+        [0, 2, 3]
+    """
+
+    unit: ClassVar[str] = "layers"
+
+    def size(self, anatomy: Anatomy) -> int:
+        """Count the blocks."""
+        return len(anatomy.blocks)
+
+    def remove(self, model: Model, kept: torch.Tensor) -> Model:
+        """Build a model of the blocks with these indices, renumbered; int64 ``[keep]``, rising."""
+        return with_layers(model, [int(index) for index in kept], state=copied_state(model))
+
+    def parameters_saved(self, model: Model, keep: int) -> int:
+        """Count the weights of the blocks that go."""
+        block = model.module.get_submodule(model.anatomy.blocks[0].path)
+        one: int = sum(parameter.numel() for parameter in block.parameters())
+        return (self.size(model.anatomy) - keep) * one
+
+
+def with_layers(model: Model, kept: Sequence[int], *, state: dict[str, torch.Tensor] | None = None) -> Model:
+    """Build a model of some of the blocks, in the order given.
+
+    Args:
+        model: Where they come from.
+        kept: Present indices of the blocks.
+        state: The weights to build of; None: the model's own, shared and not copied, for looking only.
+    """
+    config = copy.deepcopy(model.config)
+    for name in PER_LAYER_LISTS:
+        values = getattr(config, name, None)
+        if values is not None:
+            setattr(config, name, [values[index] for index in kept])
+    config.num_hidden_layers = len(kept)
+    before, after = model.anatomy, model.family.anatomy(config)
+    weights = state if state is not None else model.module.state_dict()
+    paths = {before.blocks[old].path: after.blocks[new].path for new, old in enumerate(kept)}
+    return replace(
+        model,
+        module=rebuild(model, config, _renamed(weights, f"{before.layers}.", paths)),
+        lineage=model.lineage.without_layers(tuple(kept)),
+        packed=_renamed(model.packed, f"{before.layers}.", paths),
+    )
+
+
+def _renamed(values: Any, layers: str, paths: dict[str, str]) -> dict[str, Any]:
+    """Move entries to their block's new path; entries of blocks that go are left out."""
+    result = {}
+    for name, value in values.items():
+        if not name.startswith(layers):
+            result[name] = value
+            continue
+        index, _, rest = name.removeprefix(layers).partition(".")
+        path = paths.get(f"{layers}{index}")
+        if path is not None:
+            result[f"{path}.{rest}"] = value
+    return result

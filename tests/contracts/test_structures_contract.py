@@ -1,0 +1,64 @@
+"""What every structure that can be pruned promises."""
+
+import inspect
+import runpy
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from smidgen.shrink.prune import structures
+
+build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
+KEEP = {"layer": 2, "neuron": 64, "vocabulary": 512}
+SHAPES = {"layer": (3,), "neuron": (3, 128), "vocabulary": (1024,)}
+WINDOWS = torch.arange(3, 67).view(2, 32)
+
+
+def scores(name):
+    return torch.rand(SHAPES[name], generator=torch.Generator().manual_seed(3))
+
+
+def test_the_sweep_found_every_structure():
+    assert structures.names() == ("layer", "neuron", "vocabulary")
+
+
+@pytest.mark.parametrize("name", structures.names())
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_removing_gives_the_smaller_model_that_was_foretold(name, family, tied):
+    model, structure = build_model(family, vocab_size=1024, tie_word_embeddings=tied), structures.find(name)
+    kept = structure.select(model, scores(name), KEEP[name])
+    assert kept.dtype == torch.long and kept.shape == (*SHAPES[name][:-1], KEEP[name])
+    assert (kept.diff(dim=-1) > 0).all()
+    result = structure.remove(model, kept)
+    saved = model.parameter_count() - result.parameter_count()
+    assert saved == structure.parameters_saved(model, KEEP[name]) > 0
+    assert structure.size(result.anatomy) == KEEP[name] < structure.size(model.anatomy)
+    assert KEEP[name] % structure.step(model.anatomy) == 0 and structure.least(model) <= KEEP[name]
+    with torch.no_grad():
+        logits = result.module(input_ids=WINDOWS).logits
+    assert logits.isfinite().all() and logits.shape[-1] == result.config.vocab_size
+    tensors = [*result.module.named_parameters(), *result.module.named_buffers()]
+    assert not any(value.is_meta for _, value in tensors)
+    assert result.module.training == model.module.training
+    given = {parameter.data_ptr() for parameter in model.module.parameters()}
+    assert given.isdisjoint(parameter.data_ptr() for parameter in result.module.parameters())
+
+
+@pytest.mark.parametrize("name", structures.names())
+def test_the_highest_scores_stay(name):
+    model, structure, values = build_model(vocab_size=1024), structures.find(name), scores(name)
+    kept = structure.select(model, values, KEEP[name])
+    gone = torch.ones_like(values).scatter_(-1, kept, 0).bool()
+    assert values.gather(-1, kept).mean() > values[gone].mean()
+    best = values.argmax(-1, keepdim=True)
+    assert (kept == best).any(-1).all()
+
+
+@pytest.mark.parametrize("name", structures.names())
+def test_a_structure_is_a_documented_frozen_dataclass(name):
+    structure = structures.find(name)
+    assert is_dataclass(structure) and type(structure).__dataclass_params__.frozen
+    assert "keep" in inspect.getdoc(type(structure)) and structure.unit
