@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import psutil
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _KEPT_LINES = 40
 _PATIENCE = 5.0
+_LOG_PREFIX = re.compile(r"^[\d.]+ [A-Z] ")
+_ERROR_LINE = re.compile(r"^[\d.]+ E |^error|error:|GGML_ASSERT|GGML_ABORT", re.IGNORECASE)
 
 
 class Child:
@@ -110,6 +114,14 @@ class Child:
         ending = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return EngineFailed(f"The engine's process {ending} at {self.purpose}. {self.last_words()}".strip())
 
+    def cause(self) -> str:
+        """Return the first error that the library printed, empty where it printed none.
+
+        The first names the cause; those after it only say what failed in consequence.
+        """
+        errors = (line for line in self._lines if _ERROR_LINE.search(line))
+        return _LOG_PREFIX.sub("", next(errors, ""))
+
     def last_words(self) -> str:
         """Return the last line that the child printed, empty where it printed none."""
         return next((line for line in reversed(self._lines) if line), "")
@@ -132,15 +144,26 @@ class Child:
         try:
             self.process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self._kill_all()
         self._reap()
 
     def kill(self) -> None:
         """End the child at once. May be called again."""
-        if self.process.poll() is None:
-            self.process.kill()
+        self._kill_all()
         self._close(self.process.stdin)
         self._reap()
+
+    def _kill_all(self) -> None:
+        if self.process.poll() is not None:
+            return
+        try:
+            processes = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            processes = []
+        self.process.kill()
+        for each in processes:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
     def _reap(self) -> None:
         self.process.wait()
@@ -155,11 +178,9 @@ class Child:
 
     @staticmethod
     def _close(stream: IO[bytes] | None) -> None:
-        try:
-            if stream is not None:
+        if stream is not None:
+            with suppress(OSError):  # what was still to be sent has no reader any more
                 stream.close()
-        except OSError:
-            pass  # what was still to be sent has no reader any more
 
     @staticmethod
     def _stream(stream: IO[bytes] | None) -> IO[bytes]:
@@ -175,7 +196,11 @@ class Parent:
     parent's death is not used: it comes when the *thread* that started the child ends.)
     """
 
+    before_end: Callable[[], None]
+    """Called when the parent is gone, before the process ends."""
+
     def __init__(self) -> None:
+        self.before_end = lambda: None
         self._requests: queue.Queue[dict[str, Any]] = queue.Queue()
         # The library prints to descriptor 1; only answers may go to the parent.
         self._answers = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -201,13 +226,18 @@ class Parent:
     def _listen(self) -> None:
         for line in sys.stdin.buffer:
             self._requests.put(json.loads(line))
-        os._exit(0)
+        self._end()
 
-    @staticmethod
-    def _watch(parent: int) -> None:
+    def _watch(self, parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(0)
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self.before_end()
+        finally:
+            os._exit(0)
 
 
 def run(main: Callable[[Parent], None]) -> NoReturn:

@@ -93,7 +93,7 @@ class LlamaLibrary:
     """
 
     def __init__(self, path: str, threads: int, context: int) -> None:
-        self._last_error = ""
+        self._first_error = ""
         self._library = _open_library()
         self._log = _LogCallback(self._keep_error)
         self._library.llama_log_set(self._log, None)
@@ -101,8 +101,8 @@ class LlamaLibrary:
         parameters = self._library.llama_model_default_params()
         self._model = self._library.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self._model:
-            raise LibraryError(self._last_error or "llama.cpp cannot load the file")
-        self._context = self._open_context(-(-context // 256) * 256)
+            raise LibraryError(self._first_error or "llama.cpp cannot load the file")
+        self._context = self._open_context(max(CHUNK, -(-context // 256) * 256))
         self._library.llama_set_n_threads(self._context, threads, threads)
         self._vocabulary = self._library.llama_model_get_vocab(self._model)
         self.vocabulary_size = int(self._library.llama_vocab_n_tokens(self._vocabulary))
@@ -168,9 +168,10 @@ class LlamaLibrary:
             batch.token[index] = token
             batch.pos[index] = position + index
             batch.logits[index] = index >= first_row
+        self._first_error = ""
         status = self._library.llama_decode(self._context, batch)
         if status != 0:
-            raise LibraryError(self._last_error or f"llama_decode answered {status}")
+            raise LibraryError(self._first_error or f"llama_decode answered {status}")
         self._library.llama_synchronize(self._context)
         rows = max(0, len(ids) - first_row)
         if not rows:
@@ -191,6 +192,7 @@ class LlamaLibrary:
         self._library.llama_model_free(self._model)
 
     def _open_context(self, size: int) -> int:
+        self._first_error = ""
         parameters = self._library.llama_context_default_params()
         fields = ctypes.cast(ctypes.byref(parameters), POINTER(c_uint32))
         if tuple(fields[:4]) != _DEFAULTS:
@@ -198,7 +200,7 @@ class LlamaLibrary:
         fields[0], fields[1], fields[2], fields[3] = wanted = (size, CHUNK, CHUNK, 1)
         context = self._library.llama_init_from_model(self._model, parameters)
         if not context:
-            raise LibraryError(self._last_error or "llama.cpp cannot make a context")
+            raise LibraryError(self._first_error or "llama.cpp cannot make a context")
         getters = ("llama_n_ctx", "llama_n_batch", "llama_n_ubatch", "llama_n_seq_max")
         taken = tuple(int(getattr(self._library, getter)(context)) for getter in getters)
         if taken != wanted:
@@ -207,8 +209,10 @@ class LlamaLibrary:
 
     def _keep_error(self, level: int, text: bytes, _data: int | None) -> None:
         if level == _ERROR:
-            self._last_error = text.decode(errors="replace").strip()
-            print(self._last_error, file=sys.stderr, flush=True)
+            line = text.decode(errors="replace").strip()
+            # The first error names the cause; those after it only say what failed in consequence.
+            self._first_error = self._first_error or line
+            print(line, file=sys.stderr, flush=True)
 
 
 def _open_library() -> ctypes.CDLL:

@@ -1,0 +1,146 @@
+"""What every inference engine does, and how one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, runtime_checkable
+
+from smidgen import registry
+from smidgen.errors import InvalidInput, Unsupported
+from smidgen.inference.options import GenerationOptions
+
+ENGINES = "smidgen.inference.engines"
+"""The folder of the engines, for `smidgen.registry`."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: "system", "user" or "assistant".
+        content: What was said.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an answer took.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, with those that the engine still remembered.
+        generated_tokens: Tokens of the answer.
+        prompt_seconds: Time to read the prompt.
+        generation_seconds: Time to write the answer.
+        load_seconds: Time that loading the model took when the engine was opened.
+    """
+
+    prompt_tokens: int
+    generated_tokens: int
+    prompt_seconds: float
+    generation_seconds: float
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of an answer.
+
+    Attributes:
+        text: Whole characters, possibly none.
+        done: Whether it is the last piece.
+        reason: On the last piece, "stop" where the model or a stop text ended the answer, "length" where the
+            limit or the context did.
+        metrics: On the last piece, what the answer took.
+    """
+
+    text: str
+    done: bool = False
+    reason: Literal["stop", "length"] | None = None
+    metrics: Metrics | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded model that answers. A context manager.
+
+    An engine's class takes ``(path, *, threads=None, context=None)``. Closing an answer's generator before its
+    end cancels the generation. Errors of the request show when the first chunk is taken.
+    """
+
+    load_seconds: float
+
+    def chat(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Chunk, None, None]:
+        """Answer a conversation, laid out with the model's own chat template."""
+        ...
+
+    def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
+        """Continue a text as it stands."""
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back. May be called again."""
+        ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_engine(
+    name_or_path: str | Path, *, engine: str = "auto", threads: int | None = None, context: int | None = None
+) -> Engine:
+    """Load a model into an engine.
+
+    Args:
+        name_or_path: A .gguf file, a model's name in the store or the catalog (fetched where it is not here
+            yet), or "echo" for the engine that answers from the prompt.
+        engine: The engine's name; "auto" takes the one that can run the model.
+        threads: Threads to compute with; the physical cores where None.
+        context: Tokens that the context holds; the engine's default where None.
+
+    Raises:
+        ReferenceNotFound: No such model or engine.
+        Unsupported: No engine runs models of this kind.
+        EngineFailed: The engine refuses the model.
+
+    Example:
+        >>> with open_engine("echo") as opened:
+        ...     print("".join(chunk.text for chunk in opened.complete("Good day.", GenerationOptions())))
+        Good day.
+    """
+    for option, value in (("threads", threads), ("context", context)):
+        if value is not None and value < 1:
+            raise InvalidInput(f"The option {option} is {value}, expected at least 1.")
+    if engine == "auto":
+        engine = "echo" if str(name_or_path) == "echo" else "llama_cpp"
+    found = registry.find(ENGINES, engine)
+    path = None if str(name_or_path) == "echo" else _local_path(name_or_path)
+    opened: Engine = found(path, threads=threads, context=context)
+    return opened
+
+
+def _local_path(name_or_path: str | Path) -> Path:
+    """Return the GGUF file that a path or a model's name stands for."""
+    if Path(name_or_path).is_file():
+        return Path(name_or_path)
+    from smidgen.models.reference import parse
+    from smidgen.models.sources import fetch
+    from smidgen.models.store import Store
+
+    store = Store()
+    model = fetch(parse(str(name_or_path), store), store)
+    if model.kind != "gguf":
+        raise Unsupported(
+            f"{str(name_or_path)!r} is a folder of {model.kind} files, which the engine cannot run.",
+            remedy="Make a GGUF of it first: smidgen quantize.",
+        )
+    return model.path
