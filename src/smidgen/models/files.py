@@ -32,6 +32,27 @@ def writing_error(path: Path, error: OSError) -> Exception:
     return error
 
 
+@contextmanager
+def open_for_reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file's bytes, with an error for a person where that is refused.
+
+    Raises:
+        ReferenceNotFound: There is no such file.
+        InvalidInput: It may not be read.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - errors of opening are told apart from those of the block
+    except FileNotFoundError:
+        raise ReferenceNotFound(f"There is no file {path}.") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidInput(
+            f"{path} cannot be read: {reason}.", remedy="Check that it is a file you may read."
+        ) from error
+    with file:
+        yield file
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder with its parents, with an error for a person where that is refused."""
     try:
@@ -52,9 +73,13 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+def sync_file(path: Path) -> None:
+    """Make a file's bytes durable."""
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -77,7 +102,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise writing_error(target, error) from error
     try:
         yield temporary
-        _sync_file(temporary)
+        sync_file(temporary)
         try:
             os.replace(temporary, target)
         except OSError as error:
@@ -164,7 +189,7 @@ def _sync_tree(folder: Path) -> None:
         if place.is_dir() and not place.is_symlink():
             sync_folder(place)
         elif not place.is_symlink():
-            _sync_file(place)
+            sync_file(place)
     sync_folder(folder)
 
 
@@ -186,12 +211,11 @@ def sha256_of(path: Path | str, progress: Progress = silent) -> str:
 
     Raises:
         ReferenceNotFound: There is no such file.
+        InvalidInput: It may not be read.
     """
     file_path = Path(path)
-    if not file_path.is_file():
-        raise ReferenceNotFound(f"There is no file {file_path}.")
-    total = file_path.stat().st_size
-    with open(file_path, "rb") as file:
+    with open_for_reading(file_path) as file:
+        total = file_path.stat().st_size
         return copy_bytes(file, None, lambda done: progress(Event("checking", done, total, "bytes", file_path.name)))
 
 

