@@ -132,7 +132,7 @@ def _named(text: str, store: Store | None) -> Reference:
     if lowered in catalog.entries():
         return Reference("catalog", lowered)
     stored = (store or Store()).names()
-    known = [*catalog.entries(), *stored]
+    known = {*catalog.entries(), *stored}
     name = str(StoreName.parse(text))
     if name in stored:
         return Reference("store", name)
