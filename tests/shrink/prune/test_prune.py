@@ -7,7 +7,8 @@ import torch
 
 from smidgen import divergence, machine
 from smidgen.errors import InvalidInput, ReferenceNotFound
-from smidgen.export import safetensors
+from smidgen.export import gguf, safetensors
+from smidgen.inference.scoring import PromptScorer
 from smidgen.models.lineage import Lineage
 from smidgen.models.load import read_folder
 from smidgen.shrink.prune import prune as module
@@ -47,6 +48,20 @@ def test_the_result_reloads_in_plain_transformers(tiny_model, windows, tmp_path,
     )
     again = read_folder(tmp_path / "model", torch.float32)
     assert again.lineage == result.lineage
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("case", ["layer", "neuron", "vocabulary"])
+def test_the_result_runs_in_llama_cpp(tiny_model, windows, tmp_path, text, family, case):
+    result = CASES[case].apply(tiny_model(family, vocab_size=1024), windows)
+    path = tmp_path / "model.gguf"
+    gguf.write(result, path, float_format="float32")
+    with PromptScorer(path, threads=1, context=32) as scorer:
+        found = torch.from_numpy(scorer.logits(windows[0].tolist()).copy())
+        ours = logits(result.module, windows[:1])[0]
+        assert float(divergence.kl(ours, found).max()) < 1e-3
+        sample = text[2000:4000] + " 🚀 漢字"
+        assert scorer.tokenize(sample) == result.tokenizer(sample)["input_ids"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
