@@ -98,7 +98,7 @@ def _tokenizer(text: Text) -> PreTrainedTokenizerFast:
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
         pad_token=SPECIAL[0],
-        chat_template="{{ messages[0]['content'] }}",
+        chat_template="{{ '<|im_start|>' + messages[0]['content'] + '<|im_end|>' }}",
     )
 
 
