@@ -43,7 +43,9 @@ def kl(source: torch.Tensor, result: torch.Tensor, *, chunk: int = CHUNK) -> tor
     return torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in _chunks(source, result, chunk)])
 
 
-def jensen_shannon(source: torch.Tensor, result: torch.Tensor, *, beta: float = 0.5, chunk: int = CHUNK) -> torch.Tensor:
+def jensen_shannon(
+    source: torch.Tensor, result: torch.Tensor, *, beta: float = 0.5, chunk: int = CHUNK
+) -> torch.Tensor:
     """Generalised Jensen-Shannon divergence β·KL(p‖m) + (1−β)·KL(q‖m), m = β·p + (1−β)·q, ``[tokens]``.
 
     Source: Agarwal 2023, arXiv 2306.13649. ``beta=0.5`` is symmetric and at most log 2.

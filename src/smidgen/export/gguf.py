@@ -34,7 +34,9 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
     """
     metadata = file_metadata(model)
     with atomic_path(path) as temporary:
-        gguf.write(temporary, metadata, track(list(_tensors(model, float_format)), "writing GGUF", progress, unit="tensors"))
+        gguf.write(
+            temporary, metadata, track(list(_tensors(model, float_format)), "writing GGUF", progress, unit="tensors")
+        )
 
 
 def file_metadata(model: Model) -> dict[str, Any]:

@@ -61,8 +61,10 @@ def load_local(local: LocalModel, *, dtype: str = "float32", progress: Progress 
         progress: Receives reports.
     """
     import torch
+    from transformers.utils import logging
 
     progress(Event(f"loading {local.name}"))
+    logging.disable_progress_bar()
     read = read_gguf if local.kind == "gguf" else read_folder
     model = read(local.path, getattr(torch, dtype))
     if model.lineage.steps:
@@ -90,7 +92,9 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Model:
         try:
             lineage = Lineage.from_dict(json.loads(record.read_text(encoding="utf-8")))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DamagedFile(f"{record} cannot be read: {error}.", remedy="Remove it or make the model again.") from error
+            raise DamagedFile(
+                f"{record} cannot be read: {error}.", remedy="Remove it or make the model again."
+            ) from error
         model = replace(model, lineage=lineage)
     return model
 
@@ -116,14 +120,15 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
         state[name] = values.to(dtype)
         if len(stored.shape) > 1:
             formats[stored.format] = formats.get(stored.format, 0) + values.numel()
-    module = _module(config, state, path)
+    module = build_module(config, state, path)
     main = max(formats, key=lambda name: formats[name])
     quantised = None if main in ("F32", "F16", "BF16") else main
     origin = _origin(path, module, quantised, file.metadata.get("general.license"))
     return Model(module, tokenizer.from_gguf(file.metadata), family, Lineage(origin))
 
 
-def _module(config: Any, state: dict[str, Any], path: Path) -> Any:
+def build_module(config: Any, state: dict[str, Any], path: Path) -> Any:
+    """Make the transformers model of a configuration and fill it; ``path`` names the file in errors."""
     from transformers import AutoModelForCausalLM
 
     kind = AutoModelForCausalLM._model_mapping[type(config)]

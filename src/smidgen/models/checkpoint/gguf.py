@@ -151,7 +151,12 @@ def _tensor_header(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     if not 0 < dimensions <= _MOST_DIMENSIONS:
         raise cursor.fail(f"tensor {name!r} claims {dimensions} dimensions")
     shape = tuple(cursor.number("<Q", f"the shape of {name!r}") for _ in range(dimensions))
-    return name, shape[::-1], cursor.number("<I", f"the type of {name!r}"), cursor.number("<Q", f"the offset of {name!r}")
+    return (
+        name,
+        shape[::-1],
+        cursor.number("<I", f"the type of {name!r}"),
+        cursor.number("<Q", f"the offset of {name!r}"),
+    )
 
 
 def _map_tensors(

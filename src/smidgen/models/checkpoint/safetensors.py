@@ -56,7 +56,9 @@ def read_module(folder: Path, dtype: torch.dtype) -> Any:
         )
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise DamagedFile(f"The weights in {folder} cannot be read: {first}", remedy="Fetch the model again.") from error
+        raise DamagedFile(
+            f"The weights in {folder} cannot be read: {first}", remedy="Fetch the model again."
+        ) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise DamagedFile(

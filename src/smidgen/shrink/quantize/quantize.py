@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,13 @@ from smidgen import formats
 from smidgen.errors import RecipeError
 from smidgen.models.model import Model, PackedTensor
 from smidgen.progress import Event, Progress, silent
-from smidgen.shrink.quantize import solvers
 from smidgen.shrink.precision import autocast, exact
+from smidgen.shrink.quantize import solvers
 from smidgen.shrink.quantize.sensitivity import Sensitivity, probe
 
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.models.anatomy import Site
 
 HEAD = "head"
 PROBED_WINDOWS = 4
@@ -115,23 +114,34 @@ class _Work:
         self.packed: dict[str, PackedTensor] = dict(model.packed)
         self.done = 0
 
-    def store(self, name: str, hessian: torch.Tensor | None) -> None:
-        weight, number_format = self.model.weight(name), formats.find(self.chosen[name])
-        with exact():
-            if isinstance(number_format, formats.BlockFormat):
-                packed = self.solver.solve(weight.float(), hessian, number_format)
-            else:
-                packed = number_format.quantize(weight.float())
-            weight.copy_(number_format.unpack(packed))
-        self.packed[name] = PackedTensor(self.chosen[name], packed, (weight.shape[0], weight.shape[1]))
-        self.done += 1
-        self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", f"{name} {self.chosen[name]}"))
+    def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
+        """Replace matrices that read the same input; those of one format are solved as one."""
+        import torch
+
+        for format_name in dict.fromkeys(self.chosen[name] for name in names):
+            members = [name for name in names if self.chosen[name] == format_name]
+            weights = [self.model.weight(name) for name in members]
+            with exact():
+                packed = self._solve(torch.cat([weight.float() for weight in weights]), hessian, format_name)
+                values = formats.find(format_name).unpack(packed)
+            rows = [len(weight) for weight in weights]
+            for name, weight, data, value in zip(members, weights, packed.split(rows), values.split(rows), strict=True):
+                weight.copy_(value)
+                self.packed[name] = PackedTensor(format_name, data.clone(), (weight.shape[0], weight.shape[1]))
+                self.done += 1
+                self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
+
+    def _solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, format_name: str) -> torch.Tensor:
+        number_format = formats.find(format_name)
+        if isinstance(number_format, formats.BlockFormat):
+            return self.solver.solve(weight, hessian, number_format)
+        return number_format.quantize(weight)
 
     def quantize_embedding(self, hessian: torch.Tensor | None) -> None:
         """Quantise the embedding first, since everything after reads it."""
         name = f"{self.model.anatomy.embedding}.weight"
         if name in self.chosen:
-            self.store(name, hessian)
+            self.store([name], hessian)
 
     def quantize_blocks(self, calibration: torch.Tensor) -> None:
         module, hooks = self.model.module, []
@@ -148,16 +158,14 @@ class _Work:
 
     def _hook(self, names: list[str]) -> Any:
         def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            hessian = second_moments(inputs[0])
-            for name in names:
-                self.store(name, hessian)
+            self.store(names, second_moments(inputs[0]))
 
         return before
 
     def quantize_head(self, calibration: torch.Tensor) -> None:
         name = f"{self.model.anatomy.head}.weight"
         if name in self.chosen and not self.model.anatomy.tied:
-            self.store(name, second_moments(final_hidden(self.model, calibration)))
+            self.store([name], second_moments(final_hidden(self.model, calibration)))
 
 
 def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:

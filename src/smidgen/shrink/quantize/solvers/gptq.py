@@ -50,7 +50,9 @@ class Gptq(Solver):
         import torch
 
         if hessian is None:
-            raise InvalidInput("The solver 'gptq' needs calibration statistics for this matrix.", remedy="Use 'nearest'.")
+            raise InvalidInput(
+                "The solver 'gptq' needs calibration statistics for this matrix.", remedy="Use 'nearest'."
+            )
         factor = inverse_factor(hessian, self.damping)
         parts = weight.float().split(ROWS_AT_A_TIME)
         return torch.cat([_compensate(part, factor, number_format) for part in parts])
@@ -81,7 +83,9 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
             if not failed and bool(upper.isfinite().all()):
                 return upper.float()
         damping *= 10
-    raise InvalidInput("The calibration statistics of a matrix cannot be inverted.", remedy="Use more calibration text.")
+    raise InvalidInput(
+        "The calibration statistics of a matrix cannot be inverted.", remedy="Use more calibration text."
+    )
 
 
 def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: BlockFormat) -> torch.Tensor:

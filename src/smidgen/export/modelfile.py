@@ -1,0 +1,45 @@
+"""Writes the Modelfile by which Ollama takes a GGUF in.
+
+Ollama uses Go templates, a GGUF carries a Jinja one. The two most common chat formats are recognised by their
+markers and written out; for others Ollama reads the template inside the GGUF itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smidgen.models.model import Model
+
+CHATML = """{{- range .Messages }}<|im_start|>{{ .Role }}
+{{ .Content }}<|im_end|>
+{{ end }}<|im_start|>assistant
+"""
+LLAMA3 = """{{- range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>
+
+{{ .Content }}<|eot_id|>{{ end }}<|start_header_id|>assistant<|end_header_id|>
+
+"""
+FORMATS = {"<|im_start|>": (CHATML, ("<|im_start|>", "<|im_end|>")), "<|start_header_id|>": (LLAMA3, ("<|eot_id|>",))}
+
+
+def modelfile(model: Model, *, file_name: str = "model.gguf", licence: str | None = None) -> str:
+    """Return the text of a Modelfile for a model's GGUF in the same folder.
+
+    Args:
+        model: The model that was written.
+        file_name: Name of the GGUF file.
+        licence: Text of the licence, quoted whole.
+    """
+    template = model.tokenizer.chat_template
+    lines = [f"FROM ./{file_name}"]
+    for marker, (go_template, stops) in FORMATS.items():
+        if isinstance(template, str) and marker in template:
+            lines.append(f'TEMPLATE """{go_template}"""')
+            lines += [f'PARAMETER stop "{stop}"' for stop in stops]
+            break
+    lines.append(f"PARAMETER num_ctx {min(model.anatomy.context_length, 8192)}")
+    if licence:
+        quoted = licence.strip().replace('"""', "'''")
+        lines.append(f'LICENSE """{quoted}"""')
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,435 @@
+"""The main job: a budget becomes a proven small model in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen import machine
+from smidgen.errors import InvalidInput, Locked, OutOfResources, RecipeError
+from smidgen.models.files import make_folder, require_free
+from smidgen.progress import Event, Progress, silent
+from smidgen.recipe import handover, receipt
+from smidgen.recipe.budget import Budget
+from smidgen.recipe.journal import Journal
+from smidgen.recipe.materials import Materials
+from smidgen.recipe.planner import Planner
+from smidgen.recipe.proof import Proof, prove
+from smidgen.recipe.quantities import format_size
+from smidgen.recipe.recipe import Recipe, Step
+from smidgen.recipe.runner import Runner
+
+if TYPE_CHECKING:
+    from smidgen.models.model import Model
+    from smidgen.models.sources import LocalModel
+
+WORK, PLAN = ".smidgen", "plan.json"
+WINDOW_LENGTH = 512
+MOST_WINDOWS, FEWEST_WINDOWS = 48, 8
+SECONDS_PER_WINDOW = 8.0
+"""About what one calibration window costs through all passes, relative to a budget of time: see `_windows`."""
+MOST_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ended in.
+
+    Attributes:
+        folder: Everything that is handed over.
+        receipt: Content of ``receipt.json``.
+        met: Whether no limit was missed.
+        already_done: Whether the folder was finished before.
+    """
+
+    folder: Path
+    receipt: dict[str, Any]
+    met: bool
+    already_done: bool = False
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do and need.
+
+    Attributes:
+        steps: One sentence per step.
+        predicted: ``bytes`` and ``kl_mean`` of the result, before healing.
+        mixes: The best ways of meeting the budget that were weighed.
+        seconds: Expected time.
+        memory_bytes: Expected largest memory.
+        disk_bytes: Expected disk space while it runs.
+    """
+
+    steps: list[str]
+    predicted: dict[str, float]
+    mixes: list[dict[str, Any]]
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for, besides the budget.
+
+    Attributes:
+        source: Reference of the model.
+        data: The user's text; None is the built-in one.
+        seed: Of everything random.
+        threads: Threads of the arithmetic.
+        offline: Take only what is on this machine.
+    """
+
+    source: str
+    data: str | None = None
+    seed: int = 0
+    threads: int = 1
+    offline: bool = False
+
+
+def make(
+    source: str,
+    *,
+    fit: str | int | None = None,
+    speed: str | float | None = None,
+    keep: str | float | None = None,
+    data: str | None = None,
+    within: str | float | None = None,
+    out: str | Path,
+    seed: int = 0,
+    threads: int | None = None,
+    offline: bool = False,
+    fresh: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Make a small model that keeps within a budget, and prove what was kept.
+
+    A run that was stopped goes on where it was when the same call is made again.
+
+    Args:
+        source: ``smollm2:135m``, ``hf:org/name``, a folder, a ``.gguf`` file.
+        fit: Largest size of the file, "80MB".
+        speed: Least generation speed on this machine, "20tok/s".
+        keep: Least share of tokens whose top choice stays, "95%".
+        data: Your text, for calibration and measurement.
+        within: Time allowed, "4m".
+        out: Folder to write.
+        seed: Of everything random.
+        threads: Threads; the physical cores where None.
+        offline: Take only what is on this machine.
+        fresh: Forget an earlier run in the folder.
+        progress: Receives reports.
+
+    Raises:
+        RecipeError: The budget cannot be understood.
+        BudgetNotMet: No way of cutting and storing reaches the size.
+        Locked: Another process works in the folder.
+        OutOfResources: Too little disk or memory to end well.
+
+    Example:
+        outcome = smidgen.make("smollm2:135m", fit="80MB", within="4m", out="small")
+        print(outcome.receipt["quality"][0]["kl_mean"])
+    """
+    budget = Budget.parse(fit, speed, keep, within)
+    order = Order(source, data, seed, _use_threads(threads), offline)
+    identity = {"source": source, "data": data, "seed": seed, "threads": order.threads, "budget": budget.to_dict()}
+    with _run_folder(Path(out), identity, fresh) as (folder, journal):
+        finished = _finished(folder, journal)
+        if finished:
+            return finished
+        job = _Job(order, budget, journal, folder, progress)
+        return job.make()
+
+
+def apply(
+    recipe: str | Path,
+    *,
+    out: str | Path,
+    threads: int | None = None,
+    offline: bool = False,
+    fresh: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Run an exact recipe; on the same machine and thread count it gives the same bytes.
+
+    Args:
+        recipe: The ``recipe.yaml`` of a made folder, or one written by hand.
+        out: Folder to write.
+        threads: Threads; the recipe's where None.
+        offline: Take only what is on this machine.
+        fresh: Forget an earlier run in the folder.
+        progress: Receives reports.
+
+    Raises:
+        RecipeError: The recipe has faults; all are shown.
+    """
+    content = Recipe.read(Path(recipe))
+    order = Order(content.source, content.data, content.seed, _use_threads(threads or content.threads), offline)
+    identity = {"recipe": hashlib.sha256(content.to_yaml().encode()).hexdigest(), "threads": order.threads}
+    with _run_folder(Path(out), identity, fresh) as (folder, journal):
+        finished = _finished(folder, journal)
+        if finished:
+            return finished
+        job = _Job(order, Budget(), journal, folder, progress, recipe=content)
+        return job.apply(content)
+
+
+def forecast(
+    source: str,
+    *,
+    fit: str | int | None = None,
+    speed: str | float | None = None,
+    keep: str | float | None = None,
+    data: str | None = None,
+    within: str | float | None = None,
+    out: str | Path,
+    seed: int = 0,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+) -> Forecast:
+    """Plan what `make` would do, without doing it; arguments as there."""
+    import tempfile
+
+    budget = Budget.parse(fit, speed, keep, within)
+    order = Order(source, data, seed, _use_threads(threads), offline)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        job = _Job(order, budget, Journal(folder / PLAN, {}), folder, progress)
+        return job.forecast(Path(out))
+
+
+def _use_threads(threads: int | None) -> int:
+    import torch
+
+    count = threads or machine.cores()[0]
+    torch.set_num_threads(count)
+    torch.use_deterministic_algorithms(True)
+    return count
+
+
+@contextmanager
+def _run_folder(out: Path, identity: dict[str, Any], fresh: bool) -> Iterator[tuple[Path, Journal]]:
+    """Open the folder, locked against a second process, with its plan."""
+    from filelock import FileLock, Timeout
+
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(f"{out} is a file, and a folder is to be written.", remedy="Choose another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / WORK).is_dir():
+        raise InvalidInput(f"{out} is not empty and holds no run of smidgen.", remedy="Choose another --out.")
+    make_folder(out)
+    work = make_folder(out / WORK)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Locked(f"Another process is working in {out}.", remedy="Wait for it or choose another --out.") from error
+    except OSError as error:
+        raise InvalidInput(f"{out} cannot be written: {error.strerror}.", remedy="Choose another --out.") from error
+    try:
+        if fresh:
+            (work / PLAN).unlink(missing_ok=True)
+            (out / receipt.NAME).unlink(missing_ok=True)
+            shutil.rmtree(work / "steps", ignore_errors=True)
+        yield out, Journal(work / PLAN, identity)
+    finally:
+        lock.release()
+
+
+def _finished(folder: Path, journal: Journal) -> Outcome | None:
+    if not journal.known("finished") or not (folder / receipt.NAME).is_file():
+        return None
+    content = receipt.read(folder)
+    return Outcome(folder, content, receipt.verdict(content["met"]), already_done=True)
+
+
+class _Job:
+    """One run: the source, the texts, the plan, the folder."""
+
+    def __init__(
+        self,
+        order: Order,
+        budget: Budget,
+        journal: Journal,
+        folder: Path,
+        progress: Progress,
+        recipe: Recipe | None = None,
+    ) -> None:
+        from smidgen.data.resolve import resolve
+        from smidgen.models.load import load_local
+        from smidgen.models.reference import parse
+        from smidgen.models.sources import fetch
+        from smidgen.models.store import Store
+
+        self.order, self.budget, self.journal, self.folder = order, budget, journal, folder
+        self.progress, self.work = progress, folder / WORK if (folder / WORK).is_dir() else folder
+        texts = resolve(order.data, offline=order.offline, seed=order.seed)
+        store = Store()
+        self.local: LocalModel = fetch(parse(order.source, store), store, offline=order.offline, progress=progress)
+        self._check_recipe(recipe, texts.calibration.sha256)
+        self._require_resources(self.local.bytes)
+        source = load_local(self.local, progress=progress)
+        windows = recipe.windows if recipe else journal.decide("calibration windows", self._windows)
+        length = recipe.length if recipe else WINDOW_LENGTH
+        self.materials = Materials(source, texts, windows, length, order.seed, order.threads)
+        self.runner = Runner(self.materials, self.work / "steps", progress)
+        self.proof = Proof(self.materials, self._source_file(source), self.work, progress)
+
+    def _check_recipe(self, recipe: Recipe | None, text_sha256: str) -> None:
+        if recipe is None:
+            return
+        problems = []
+        if recipe.sha256 and recipe.sha256 != self.local.sha256:
+            problems.append(
+                f"{recipe.source} has the sha256 {self.local.sha256}, the recipe was written for {recipe.sha256}."
+            )
+        if recipe.data_sha256 and recipe.data_sha256 != text_sha256:
+            problems.append("The calibration text is not the one that the recipe was written for.")
+        if problems:
+            raise RecipeError(problems, remedy="Bring the original, or remove its sha256 from the recipe to go on.")
+
+    def _windows(self) -> int:
+        within = self.budget.within
+        if within is None:
+            return MOST_WINDOWS
+        return max(FEWEST_WINDOWS, min(MOST_WINDOWS, int(within / SECONDS_PER_WINDOW)))
+
+    def _require_resources(self, size: int) -> None:
+        need = self.needs(size)
+        require_free(self.folder, need["disk"])
+        available = machine.memory()[1]
+        if available < need["memory"]:
+            raise OutOfResources(
+                f"This needs about {format_size(need['memory'])} of memory, and {format_size(available)} are free.",
+                remedy="Close other programs, or use a machine with more memory.",
+            )
+
+    def needs(self, size: int) -> dict[str, int]:
+        """Return the memory and disk that a source of so many bytes takes: float32 copies of source and result."""
+        quantised = self.local.kind == "gguf"
+        parameters = size * 8 // 5 if quantised else size // 2
+        return {"memory": parameters * 4 * 3 + 1_500_000_000, "disk": parameters * 4 * 3}
+
+    def _source_file(self, source: Model) -> Path:
+        """Return the source as GGUF: the file itself, or one written in float16 for measuring."""
+        from smidgen.export import gguf
+
+        if self.local.kind == "gguf":
+            return self.local.path
+        path = self.work / "source.gguf"
+        if not path.is_file():
+            gguf.write(source, path, float_format="float16", progress=self.progress)
+        return path
+
+    def planner(self) -> Planner:
+        """Return the planner of this run."""
+        return Planner(self.budget, self.materials, self.journal, self.runner, self.progress)
+
+    def make(self) -> Outcome:
+        """Plan, run, measure, and plan again while a limit is missed and time is left."""
+        planner = self.planner()
+        measured = self.journal.decide("source speed", self.proof.source_speed)
+        windows = self.journal.decide("measured windows", lambda: self.proof.windows(self.budget.within))
+        reserve = self.proof.seconds(windows)
+        target = planner.target(measured["tg128"]["mean"], self.proof.source.stat().st_size)
+        for number in range(1, MOST_ATTEMPTS + 1):
+            steps, model, predicted = planner.attempt(number, target, reserve)
+            path = self._write(model)
+            reached = self.journal.decide(f"attempt {number}: reached", lambda path=path: self._reached(path))
+            target = self._next_target(target, reached)
+            if target <= 0:
+                break
+        return self._hand_over(steps, model, path, predicted, windows)
+
+    def _reached(self, path: Path) -> dict[str, Any]:
+        speed = self.proof.speed(path) if self.budget.speed is not None else None
+        return {"bytes": path.stat().st_size, "tg128": None if speed is None else speed["tg128"]["mean"]}
+
+    def _next_target(self, target: int, reached: Mapping[str, Any]) -> int:
+        """Return the bytes to aim at next, or 0 when nothing was missed or no time is left."""
+        within = self.budget.within
+        out_of_time = within is not None and self.journal.elapsed > within * 0.6
+        if self.budget.fit is not None and reached["bytes"] > self.budget.fit:
+            return target - (reached["bytes"] - self.budget.fit)
+        if self.budget.speed is not None and reached["tg128"] < self.budget.speed and not out_of_time:
+            return int(reached["bytes"] * reached["tg128"] / self.budget.speed * 0.98)
+        return 0
+
+    def apply(self, recipe: Recipe) -> Outcome:
+        """Run the recipe's steps and measure the result."""
+        windows = self.journal.decide("measured windows", lambda: self.proof.windows(None))
+        model, _ = self.runner.run(recipe.steps)
+        path = self._write(model)
+        self.journal.decide("attempt 1: reached", lambda: self._reached(path))
+        return self._hand_over(list(recipe.steps), model, path, {}, windows)
+
+    def _write(self, model: Model) -> Path:
+        from smidgen.export import gguf
+
+        path = self.work / "result.gguf"
+        gguf.write(model, path, progress=self.progress)
+        return path
+
+    def _hand_over(
+        self, steps: Sequence[Step], model: Model, path: Path, predicted: Mapping[str, Any], windows: int
+    ) -> Outcome:
+        before = self._before_storing(steps)
+        handover.write_model(path, model, before, self.folder)
+        handover.write_texts(self.folder, self.proof.texts())
+        _, records = self.runner.run(steps)
+        content = prove(self.proof, self.folder / handover.MODEL, model, predicted, windows, self.budget)
+        recipe = Recipe(
+            source=self.order.source,
+            steps=tuple(steps),
+            sha256=self.local.sha256,
+            data=self.order.data,
+            data_sha256=self.materials.texts.calibration.sha256,
+            windows=self.materials.windows,
+            length=self.materials.length,
+            seed=self.order.seed,
+            threads=self.order.threads,
+        )
+        content |= {
+            "plan": {"decisions": self.journal.entries},
+            "steps": [record.to_dict() for record in records],
+            "seconds": round(self.journal.elapsed, 1),
+        }
+        handover.write_papers(self.folder, model, recipe, content, self.local.files)
+        self.journal.decide("finished", lambda: True)
+        shutil.rmtree(self.work / "steps", ignore_errors=True)
+        for name in ("result.gguf", "source.gguf"):
+            (self.work / name).unlink(missing_ok=True)
+        return Outcome(self.folder, content, receipt.verdict(content["met"]))
+
+    def _before_storing(self, steps: Sequence[Step]) -> Model | None:
+        stored = [number for number, step in enumerate(steps) if step.operation == "quantize"]
+        cut = list(steps[: stored[0]]) if stored else list(steps)
+        return self.runner.run(cut)[0] if cut else None
+
+    def forecast(self, out: Path) -> Forecast:
+        """Say what `make` would do."""
+        self.progress(Event("planning"))
+        planner, needs = self.planner(), self.needs(self.local.bytes)
+        require_free(out, needs["disk"])
+        speed = self.proof.source_speed()
+        target = planner.target(speed["tg128"]["mean"], self.proof.source.stat().st_size)
+        decided = planner.choose_shape(target)
+        sentences = planner.describe(decided, self.proof.seconds(self.proof.windows(self.budget.within)))
+        return Forecast(
+            steps=sentences,
+            predicted={"bytes": target, "kl_mean": decided["structural"] + decided["quantization"]},
+            mixes=decided["mixes"],
+            seconds=self.budget.within or planner.seconds_without_clock(decided),
+            memory_bytes=needs["memory"],
+            disk_bytes=needs["disk"],
+        )

@@ -1,0 +1,67 @@
+"""What the steps of one run work on: the source, the texts, and the tokens cut from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.data.resolve import CalibrationData
+    from smidgen.models.model import Model
+
+WATCHED_SHARE = 0.08
+HEALING_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Materials:
+    """The source and the texts of one run.
+
+    Attributes:
+        source: The model everything is compared with.
+        texts: Calibration, held-out and general text.
+        windows: Count of calibration windows.
+        length: Tokens per calibration window.
+        seed: Of everything random.
+        threads: Threads of the arithmetic.
+    """
+
+    source: Model
+    texts: CalibrationData
+    windows: int
+    length: int
+    seed: int
+    threads: int
+
+    def calibration(self, model: Model) -> torch.Tensor:
+        """Cut the calibration windows with a model's own tokenizer, int64 ``[windows, length]``."""
+        from smidgen.data.packing import windows
+
+        return windows(self.texts.calibration, model.tokenizer, length=self.length, count=self.windows, seed=self.seed)
+
+    def healing(self, model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cut training windows and, from other places of the same text, a few to watch overfitting with."""
+        from smidgen.data.packing import windows
+
+        cut = windows(self.texts.calibration, model.tokenizer, length=HEALING_LENGTH, seed=self.seed)
+        watched = max(1, min(16, round(len(cut) * WATCHED_SHARE)))
+        return cut[:-watched], cut[-watched:]
+
+    def token_use(self, model: Model) -> torch.Tensor:
+        """Count how often the calibration text uses each token."""
+        from smidgen.data.packing import token_use
+
+        return token_use(self.texts.calibration, model.tokenizer)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the outcome of every step besides the step itself."""
+        return {
+            "source": self.source.lineage.origin.sha256,
+            "text": self.texts.calibration.sha256,
+            "windows": self.windows,
+            "length": self.length,
+            "seed": self.seed,
+            "threads": self.threads,
+        }

@@ -1,0 +1,267 @@
+"""Decides what is done to a model: measures, predicts, writes the plan, and goes on from what was reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from smidgen.errors import BudgetNotMet
+from smidgen.export.gguf import metadata_bytes
+from smidgen.models.model import Model
+from smidgen.progress import Event, Progress
+from smidgen.recipe.budget import Budget
+from smidgen.recipe.journal import Journal
+from smidgen.recipe.materials import Materials
+from smidgen.recipe.quantities import format_size
+from smidgen.recipe.recipe import Step
+from smidgen.recipe.runner import Runner
+from smidgen.recipe.shapes import Prober, Shape, best_mix, describe_mixes, overhead_of, smallest_file
+from smidgen.shrink.quantize.allocate import Choice, allocate, choices, smallest_bytes
+from smidgen.shrink.quantize.sensitivity import Sensitivity, probe
+
+PROBED_WINDOWS = 4
+HEALING_BATCH = 4
+HEALING_SHARE = 0.6
+"""Share of the time left that healing may take when the model was cut; the rest stores and verifies."""
+STEPS_WITHOUT_CLOCK = {"healing": 1500, "tuning": 150}
+MOST_STEPS = {"healing": 4000, "tuning": 400}
+FEWEST_STEPS = 8
+SAFETY = 0.985
+"""Share of a size that speed allows which is aimed at, since decoding is not quite proportional to bytes."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A format for every matrix, and what that is predicted to cost.
+
+    Attributes:
+        formats: Number format by matrix name.
+        damage: Predicted KL divergence of storing, nats per token, by matrix name.
+        bytes: Predicted size of the file.
+    """
+
+    formats: dict[str, str]
+    damage: dict[str, float]
+    bytes: int
+
+    @property
+    def total(self) -> float:
+        """Predicted KL divergence of the whole model."""
+        return sum(self.damage.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the plan."""
+        return {"formats": self.formats, "damage": self.damage, "bytes": self.bytes}
+
+
+class Probed:
+    """A model with what is known of it: sensitivity, choices per matrix, overhead of its file."""
+
+    def __init__(self, model: Model, materials: Materials, progress: Progress) -> None:
+        self.model, self.materials, self.progress = model, materials, progress
+
+    @cached_property
+    def sensitivity(self) -> Sensitivity:
+        """What the output notices."""
+        windows = self.materials.calibration(self.model)[:PROBED_WINDOWS]
+        return probe(self.model, windows, seed=self.materials.seed, progress=self.progress)
+
+    @cached_property
+    def table(self) -> dict[str, list[Choice]]:
+        """The choices of every matrix."""
+        return choices(self.model, self.sensitivity, progress=self.progress)
+
+    @cached_property
+    def overhead(self) -> int:
+        """Bytes of the file that are no matrices."""
+        return metadata_bytes(self.model)
+
+    def allocation(self, target: int) -> Allocation | None:
+        """Choose formats so that the file keeps within the target."""
+        chosen = allocate(self.table, target - self.overhead)
+        if chosen is None:
+            return None
+        size = sum(choice.bytes for choice in chosen.values()) + self.overhead
+        formats = {name: choice.format for name, choice in chosen.items()}
+        return Allocation(formats, {name: round(choice.damage, 7) for name, choice in chosen.items()}, size)
+
+
+class Planner:
+    """Turns a budget into steps, every decision written before it is followed.
+
+    Args:
+        budget: What the user allows.
+        materials: Source and texts.
+        journal: The plan.
+        runner: Runs the steps.
+        progress: Receives reports.
+    """
+
+    def __init__(
+        self, budget: Budget, materials: Materials, journal: Journal, runner: Runner, progress: Progress
+    ) -> None:
+        self.budget, self.materials, self.journal = budget, materials, journal
+        self.runner, self.progress = runner, progress
+        self.source = Probed(materials.source, materials, progress)
+
+    @property
+    def whole(self) -> Shape:
+        """The source's shape."""
+        return Shape.of(self.materials.source.anatomy)
+
+    def target(self, speed: float | None, source_bytes: int) -> int:
+        """Return the bytes to aim at: what ``fit`` allows, and what the asked speed allows.
+
+        Generation reads every weight for every token, so its speed goes with the inverse of the bytes.
+
+        Args:
+            speed: Measured generation speed of the source in tokens per second; None when it is not limited.
+            source_bytes: Bytes of the file it was measured on.
+        """
+        limits = [] if self.budget.fit is None else [self.budget.fit]
+        if self.budget.speed is not None and speed is not None:
+            limits.append(int(source_bytes * speed / self.budget.speed * SAFETY))
+        return min(limits)
+
+    def attempt(self, number: int, target: int, reserve: float) -> tuple[list[Step], Model, dict[str, Any]]:
+        """Plan and run one attempt.
+
+        Args:
+            number: Counted from 1.
+            target: Bytes the file may have.
+            reserve: Seconds to keep for verifying.
+
+        Returns:
+            The steps, the stored model, and what was predicted.
+        """
+        name = f"attempt {number}"
+        decided = self.journal.decide(
+            f"{name}: shape", lambda: self.choose_shape(target), because=f"aiming at {format_size(target)}"
+        )
+        shape = Shape(**decided["shape"])
+        steps = shape.steps(self.whole)
+        if steps:
+            steps += self._healing(f"{name}: healing", steps, reserve)
+        model, _ = self.runner.run(steps)
+        probed = Probed(model, self.materials, self.progress) if steps else self.source
+        allocation = self.journal.decide(
+            f"{name}: formats", lambda: self._allocation(probed, target), because="least predicted damage that fits"
+        )
+        steps.append(Step("quantize", {"formats": allocation["formats"], "solver": "gptq"}))
+        steps += self._tuning(f"{name}: tuning", steps, reserve)
+        model, _ = self.runner.run(steps)
+        predicted = {
+            "bytes": allocation["bytes"],
+            "kl_mean": round(decided["structural"] + sum(allocation["damage"].values()), 5),
+            "structural": decided["structural"],
+            "quantization": round(sum(allocation["damage"].values()), 5),
+            "damage": allocation["damage"],
+            "mixes": decided["mixes"],
+        }
+        return steps, model, predicted
+
+    def _allocation(self, probed: Probed, target: int) -> dict[str, Any]:
+        allocation = probed.allocation(target)
+        if allocation is None:
+            least = smallest_bytes(probed.table) + probed.overhead
+            raise BudgetNotMet(f"The cut model needs {format_size(least)}, more than {format_size(target)}.")
+        return allocation.to_dict()
+
+    def choose_shape(self, target: int) -> dict[str, Any]:
+        """Weigh the ways of meeting a size and return the best as plain data for the plan.
+
+        Raises:
+            BudgetNotMet: Nothing reaches the size.
+        """
+        probed, materials = self.source, self.materials
+        smallest, least = smallest_file(probed.model, probed.table, probed.overhead)
+        if smallest > target:
+            raise BudgetNotMet(
+                f"{format_size(target)} cannot be reached from {materials.source.lineage.origin.name}: the smallest "
+                f"file smidgen makes of it is {format_size(smallest)} ({least.describe(self.whole)}, lowest formats).",
+                remedy=f"Allow at least {format_size(smallest * 1.01)}, where little would be kept, "
+                "or start from a smaller model.",
+            )
+        calibration = materials.calibration(probed.model)
+        prober = Prober(probed.model, calibration, materials.token_use(probed.model), self.progress)
+        best, weighed = best_mix(probed.model, probed.table, prober, target, probed.overhead)
+        assert best is not None
+        return {
+            "shape": {"layers": best.shape.layers, "neurons": best.shape.neurons, "tokens": best.shape.tokens},
+            "structural": round(best.structural, 5),
+            "quantization": round(best.quantization, 5),
+            "overhead": overhead_of(best.shape, self.whole, probed.overhead),
+            "mixes": describe_mixes(weighed, self.whole),
+        }
+
+    def describe(self, decided: Mapping[str, Any], proving: float) -> list[str]:
+        """Say what an attempt would do, one sentence per step.
+
+        Args:
+            decided: What `choose_shape` returned.
+            proving: Seconds for measuring the result.
+        """
+        shape = Shape(**decided["shape"])
+        sentences = []
+        if shape != self.whole:
+            sentences.append(f"Cut to {shape.describe(self.whole)} (KL {decided['structural']:.3f} before healing).")
+            sentences.append("Heal by distillation from the source, as long as the time allows.")
+        count = len(self.source.table)
+        sentences.append(f"Store {count} matrices by gptq, each in its own format (KL {decided['quantization']:.3f}).")
+        sentences.append("Tune the norms by distillation, which costs no bytes.")
+        sentences.append(f"Measure the finished file against the source (about {proving:.0f} s).")
+        return sentences
+
+    def seconds_without_clock(self, decided: Mapping[str, Any]) -> float:
+        """Return about how long `make` takes when no time is given, from a few timed training steps."""
+        training, _ = self.materials.healing(self.materials.source)
+        operation = Step("distill", {"batch_size": HEALING_BATCH, "steps": FEWEST_STEPS}).build()
+        rate = operation.measure_throughput(self.materials.source, self.materials.source, training)
+        kinds = ["tuning"] if Shape(**decided["shape"]) == self.whole else ["healing", "tuning"]
+        tokens = sum(STEPS_WITHOUT_CLOCK[kind] for kind in kinds) * HEALING_BATCH * training.shape[1]
+        return tokens / rate + 120.0
+
+    def _left(self) -> float | None:
+        return None if self.budget.within is None else self.budget.within - self.journal.elapsed
+
+    def _steps_for(self, kind: str, seconds: float | None, model: Model, parameters: Mapping[str, Any]) -> int:
+        """Return how many training steps fit into the seconds, timing a few real ones."""
+        if seconds is None:
+            return STEPS_WITHOUT_CLOCK[kind]
+        if seconds < 5:
+            return 0
+        self.progress(Event(f"timing {kind}"))
+        training, _ = self.materials.healing(model)
+        started = time.monotonic()
+        operation = Step("distill", {**parameters, "steps": FEWEST_STEPS}).build()
+        rate = operation.measure_throughput(model, self.materials.source, training)
+        tokens = HEALING_BATCH * training.shape[1]
+        count = int((seconds - (time.monotonic() - started)) * rate / tokens)
+        return min(count, MOST_STEPS[kind]) if count >= FEWEST_STEPS else 0
+
+    def _healing(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
+        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 3e-4}
+
+        def choose() -> int:
+            cut, _ = self.runner.run(steps)
+            left = self._left()
+            return self._steps_for(
+                "healing", None if left is None else (left - reserve) * HEALING_SHARE, cut, parameters
+            )
+
+        count = self.journal.decide(name, choose, because="what the time left allows at the measured pace")
+        return [Step("distill", {**parameters, "steps": count})] if count else []
+
+    def _tuning(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
+        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 1e-3, "trainable": "norms"}
+
+        def choose() -> int:
+            stored, _ = self.runner.run(steps)
+            left = self._left()
+            return self._steps_for("tuning", None if left is None else left - reserve, stored, parameters)
+
+        count = self.journal.decide(name, choose, because="norms cost no bytes and take up part of the rounding")
+        return [Step("distill", {**parameters, "steps": count})] if count else []

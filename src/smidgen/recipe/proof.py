@@ -1,0 +1,157 @@
+"""Measures the finished file: quality against the source, speed, memory, sample answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import smidgen
+from smidgen.progress import Event, Progress
+from smidgen.recipe import receipt
+from smidgen.recipe.budget import Budget
+from smidgen.recipe.materials import Materials
+
+if TYPE_CHECKING:
+    from smidgen.evaluate.windows import Text
+    from smidgen.models.model import Model
+
+MOST_WINDOWS, FEWEST_WINDOWS = 24, 4
+TIME_SHARE = 0.25
+"""Share of the time allowed that measuring may take."""
+FIXED_SECONDS = 25.0
+"""About what speed, memory, sample answers and the report take besides scoring."""
+
+
+@dataclass
+class Proof:
+    """What the finished file is measured with.
+
+    Attributes:
+        materials: The source and the texts.
+        source: The source's GGUF.
+        work: Folder for what is kept between runs.
+        progress: Receives reports.
+    """
+
+    materials: Materials
+    source: Path
+    work: Path
+    progress: Progress
+
+    @cached_property
+    def _source_speed(self) -> dict[str, Any]:
+        return self.speed(self.source)
+
+    def source_speed(self) -> dict[str, Any]:
+        """Measure the source's speed once."""
+        return self._source_speed
+
+    def speed(self, path: Path) -> dict[str, Any]:
+        """Measure a file's speed and memory."""
+        from smidgen.evaluate.speed import measure_speed
+
+        return measure_speed(path, threads=self.materials.threads, quick=True, progress=self.progress).to_dict()
+
+    def texts(self) -> list[Text]:
+        """Return the texts that are measured: the user's held-out part and general prose."""
+        from smidgen.evaluate.windows import Text
+
+        texts = self.materials.texts
+        named = (
+            {"held-out": texts.held_out} if texts.stand_in else {"held-out": texts.held_out, "general": texts.general}
+        )
+        return [Text.of(corpus, name) for name, corpus in named.items()]
+
+    def _seconds_per_window(self) -> float:
+        rate = self.source_speed()["pp512"]["mean"]
+        # Source and result are both read; scoring every position costs about a third more than reading a prompt.
+        return 2 * 1.35 * 512 / rate * len(self.texts())
+
+    def windows(self, within: float | None) -> int:
+        """Return how many windows of each text to measure in the time allowed."""
+        if within is None:
+            return MOST_WINDOWS
+        count = int((within * TIME_SHARE - FIXED_SECONDS) / self._seconds_per_window())
+        return max(FEWEST_WINDOWS, min(MOST_WINDOWS, count))
+
+    def seconds(self, windows: int) -> float:
+        """Return about how long measuring takes."""
+        return FIXED_SECONDS + windows * self._seconds_per_window()
+
+
+def prove(
+    proof: Proof, path: Path, model: Model, predicted: Mapping[str, Any], windows: int, budget: Budget
+) -> dict[str, Any]:
+    """Measure a finished file and return its receipt, without plan and steps.
+
+    Args:
+        proof: What to measure with.
+        path: The finished GGUF.
+        model: The model it was written from.
+        predicted: What the planner predicted.
+        windows: Windows of each text.
+        budget: What was allowed.
+    """
+    materials = proof.materials
+    described = receipt.describe_file(path, model, predicted.get("damage", {}))
+    quality = [_quality(proof, path, model, text, windows) for text in proof.texts()]
+    proof.progress(Event("measuring speed"))
+    speed, source_speed = proof.speed(path), proof.source_speed()
+    met = receipt.judge(budget, path.stat().st_size, speed["tg128"]["mean"], quality[0]["same_top"])
+    warnings = list(materials.texts.warnings)
+    if not math.isfinite(quality[0]["ppl_result"]):
+        warnings.append("The result's perplexity is not finite: it is not usable.")
+    return {
+        "format": receipt.FORMAT,
+        "smidgen": smidgen.__version__,
+        "source": receipt.describe_source(materials.source),
+        "budget": budget.to_dict() | {"asked": budget.describe()},
+        **{"result": described["result"], "tensors": described["tensors"]},
+        "parts": {"before": receipt.parts_of_source(proof.source, materials.source), "after": described["parts"]},
+        "quality": quality,
+        "predicted": {name: value for name, value in predicted.items() if name != "damage"},
+        "speed": speed | {"source": source_speed},
+        "memory": {
+            "peak_rss_bytes": speed["peak_rss_bytes"],
+            "source_peak_rss_bytes": source_speed["peak_rss_bytes"],
+        },
+        "machine": receipt.describe_machine(materials.threads),
+        "met": met,
+        "samples": _samples(proof, path),
+        "warnings": warnings,
+    }
+
+
+def _quality(proof: Proof, path: Path, model: Model, text: Text, windows: int) -> dict[str, Any]:
+    from smidgen.evaluate.quality import compare_files
+
+    kept = model.lineage.kept_tokens
+    before = proof.materials.source.lineage.kept_tokens
+    if kept is not None and before is not None:
+        place = {token: number for number, token in enumerate(before)}
+        kept = tuple(place[token] for token in kept)
+    return compare_files(
+        proof.source,
+        path,
+        text,
+        windows=windows,
+        kept_tokens=kept,
+        threads=proof.materials.threads,
+        progress=proof.progress,
+    ).to_dict()
+
+
+def _samples(proof: Proof, path: Path) -> list[dict[str, str]]:
+    from smidgen.evaluate.samples import PROMPTS, answers
+
+    proof.progress(Event("asking both models"))
+    before = answers(proof.source, PROMPTS, threads=proof.materials.threads)
+    after = answers(path, PROMPTS, threads=proof.materials.threads)
+    return [
+        {"prompt": prompt, "source": one, "result": two}
+        for prompt, one, two in zip(PROMPTS, before, after, strict=True)
+    ]

@@ -1,0 +1,281 @@
+"""What a model could be cut down to, and what each cut would cost.
+
+A shape counts layers, neurons per layer and tokens. The cost of a cut is measured: the model is cut in memory, not
+healed, and its predictions are compared with the source's on a little calibration text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from smidgen import divergence, formats
+from smidgen.progress import Progress, silent, track
+from smidgen.recipe.recipe import Step
+from smidgen.shrink.precision import autocast
+from smidgen.shrink.quantize.allocate import Choice, least_damage
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.anatomy import Anatomy
+    from smidgen.models.model import Model
+
+LEAST_LAYER_SHARE = 1 / 3
+LAYERS_GONE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50)
+LEAST_NEURON_SHARE = 1 / 3
+LEAST_TOKENS = 4096
+PROBED_TOKENS = 1024
+TOKEN_BYTES = 20
+"""About what one token and its merge take in the file's tokenizer."""
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """How much of a model stays.
+
+    Attributes:
+        layers: Decoder blocks.
+        neurons: Hidden width of every MLP.
+        tokens: Rows of the embedding.
+    """
+
+    layers: int
+    neurons: int
+    tokens: int
+
+    @classmethod
+    def of(cls, anatomy: Anatomy) -> Shape:
+        """Return the whole shape of a model."""
+        return cls(len(anatomy.blocks), anatomy.blocks[0].neurons, anatomy.vocabulary_size)
+
+    def steps(self, whole: Shape) -> list[Step]:
+        """Return the steps that cut a model down to this shape, the cheapest to undo first."""
+        steps = []
+        if self.tokens < whole.tokens:
+            steps.append(Step("prune", {"structure": "vocabulary", "criterion": "use", "keep": self.tokens}))
+        if self.layers < whole.layers:
+            parameters = {"structure": "layer", "criterion": "block_influence", "keep": self.layers}
+            steps.append(Step("prune", parameters))
+        if self.neurons < whole.neurons:
+            steps.append(Step("prune", {"structure": "neuron", "criterion": "activation", "keep": self.neurons}))
+        return steps
+
+    def describe(self, whole: Shape) -> str:
+        """Say in words what is cut.
+
+        Example:
+            >>> Shape(27, 1536, 32768).describe(Shape(30, 1536, 49152))
+            '27 of 30 layers, 32,768 of 49,152 tokens'
+        """
+        names = ("layers", "neurons", "tokens")
+        pairs = ((name, getattr(self, name), getattr(whole, name)) for name in names)
+        cut = [f"{kept:,} of {full:,} {name}" for name, kept, full in pairs if kept < full]
+        return ", ".join(cut) or "the whole model"
+
+
+def candidates(model: Model) -> tuple[list[int], list[int], list[int]]:
+    """List the counts of layers, neurons and tokens worth trying, the largest first."""
+    from smidgen.shrink.prune.prune import round_keep
+
+    whole = Shape.of(model.anatomy)
+    fewest = max(1, round(whole.layers * LEAST_LAYER_SHARE))
+    layers = sorted({max(fewest, whole.layers - gone) for gone in LAYERS_GONE}, reverse=True)
+    shares = (1.0, 5 / 6, 2 / 3, 1 / 2, LEAST_NEURON_SHARE)
+    neurons = [whole.neurons] + [round_keep("neuron", round(whole.neurons * share), model) for share in shares[1:]]
+    least = min(whole.tokens, LEAST_TOKENS)
+    tokens = [whole.tokens]
+    for share in (0.75, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 12):
+        tokens.append(max(least, round_keep("vocabulary", round(whole.tokens * share), model)))
+    return layers, sorted(set(neurons), reverse=True), sorted(set(tokens), reverse=True)
+
+
+def table_of(shape: Shape, model: Model, table: Mapping[str, list[Choice]]) -> dict[str, list[Choice]]:
+    """Scale the choices of the whole model's matrices to a shape.
+
+    Damage stays as predicted per matrix; the matrices of dropped layers go, those of pruned neurons and tokens
+    shrink. A choice whose rows no longer divide into its blocks goes as well.
+    """
+    anatomy = model.anatomy
+    whole = Shape.of(anatomy)
+    scaled = {}
+    # Which layers go is not decided here: the first ones stand for those that stay, all being of one size.
+    kept = {projection.weight for block in anatomy.blocks[: shape.layers] for projection in block.projections.values()}
+    for name, front in table.items():
+        rows, columns = model.weight(name).shape
+        if name.startswith(anatomy.layers):
+            if name not in kept:
+                continue
+            rows = shape.neurons if rows == whole.neurons else rows
+            columns = shape.neurons if columns == whole.neurons else columns
+        else:
+            rows = shape.tokens
+        fitting = [choice for choice in front if formats.find(choice.format).fits(columns)]
+        scaled[name] = [
+            replace(choice, bytes=formats.find(choice.format).bytes_for((rows, columns))) for choice in fitting
+        ]
+    return scaled
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A shape together with what its matrices would be stored in.
+
+    Attributes:
+        shape: What stays.
+        structural: Measured damage of cutting, nats per token, before healing.
+        quantization: Predicted damage of storing, nats per token.
+    """
+
+    shape: Shape
+    structural: float
+    quantization: float
+
+    @property
+    def damage(self) -> float:
+        """Both damages together."""
+        return self.structural + self.quantization
+
+
+class Prober:
+    """Measures on a little text what cuts cost, each at most once.
+
+    Args:
+        model: The source.
+        calibration: Windows of calibration text, int64 ``[windows, length]``.
+        use: How often the calibration text holds each token.
+        progress: Receives reports.
+    """
+
+    def __init__(self, model: Model, calibration: torch.Tensor, use: torch.Tensor, progress: Progress = silent) -> None:
+        self.model, self.use, self.progress = model, use, progress
+        self.calibration = calibration
+        self.windows = calibration.flatten()[: max(PROBED_TOKENS, calibration.shape[1])].reshape(
+            -1, calibration.shape[1]
+        )
+        self.known: dict[tuple[str, int], float] = {}
+        self.reference = self._logits(model)
+        self.statistics: Any = None
+
+    def _logits(self, model: Model) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad(), autocast():
+            return torch.cat(
+                [model.module(window, use_cache=False).logits[0].float() for window in self.windows.split(1)]
+            )
+
+    def damage(self, structure: str, keep: int) -> float:
+        """Return the damage of keeping so many parts of one kind, nats per token."""
+        key = (structure, keep)
+        if key not in self.known:
+            self.known[key] = self._tokens(keep) if structure == "vocabulary" else self._cut(structure, keep)
+        return self.known[key]
+
+    def _cut(self, structure: str, keep: int) -> float:
+        from smidgen.shrink.prune.prune import Prune
+        from smidgen.shrink.statistics import collect
+
+        if self.statistics is None:
+            self.statistics = collect(self.model, self.calibration[:4], progress=self.progress)
+        criterion = {"layer": "block_influence", "neuron": "activation"}[structure]
+        # Without repair: it needs Hessians, and a cut is only ranked here.
+        cut = Prune(structure, criterion, keep=keep, repair=False).apply(
+            self.model, self.calibration[:4], statistics=self.statistics
+        )
+        return float(divergence.kl(self.reference, self._logits(cut)).mean())
+
+    def _tokens(self, keep: int) -> float:
+        """Mean −log of the probability that stays on the most used tokens.
+
+        What keeps them restricts every prediction to them, which costs exactly this much; text that must be
+        spelled in smaller pieces costs more, and shows in the measured bits per byte.
+        """
+        import torch
+
+        kept = self.use.topk(keep).indices
+        stays = [part.softmax(-1)[:, kept].sum(-1).clamp_min(1e-6) for part in self.reference.split(128)]
+        return float(-torch.cat(stays).log().mean())
+
+    def structural(self, shape: Shape, whole: Shape) -> float:
+        """Add up the damages of every cut of a shape."""
+        pairs = (("layer", shape.layers, whole.layers), ("neuron", shape.neurons, whole.neurons))
+        total = sum(self.damage(structure, keep) for structure, keep, full in pairs if keep < full)
+        return total + (self.damage("vocabulary", shape.tokens) if shape.tokens < whole.tokens else 0.0)
+
+
+def overhead_of(shape: Shape, whole: Shape, overhead: int) -> int:
+    """Bytes of the file that are no matrices: the tokenizer shrinks with the vocabulary."""
+    return overhead - (whole.tokens - shape.tokens) * TOKEN_BYTES
+
+
+def best_mix(
+    model: Model, table: Mapping[str, list[Choice]], prober: Prober, target: int, overhead: int
+) -> tuple[Mix | None, list[Mix]]:
+    """Find the shape with the least expected damage whose file keeps within the target.
+
+    Shapes are visited from the whole model downwards. One is measured only when its stored damage alone does not
+    already exceed the best found: cutting more can only add to it.
+
+    Args:
+        model: The source.
+        table: Choices per matrix of the whole model.
+        prober: Measures cuts.
+        target: Bytes of the file.
+        overhead: Bytes of the file that are no matrices, for the whole model.
+
+    Returns:
+        The best mix, or None when nothing fits; and every mix that was weighed, best first.
+    """
+    whole = Shape.of(model.anatomy)
+    weighed: list[Mix] = []
+    best: Mix | None = None
+    for shape in track(list(_shapes(model)), "weighing mixes", prober.progress, unit="shapes"):
+        stored = least_damage(table_of(shape, model, table), target - overhead_of(shape, whole, overhead))
+        if stored is None or (best is not None and stored >= best.damage):
+            continue
+        mix = Mix(shape, prober.structural(shape, whole), stored)
+        weighed.append(mix)
+        if best is None or mix.damage < best.damage:
+            best = mix
+    return best, sorted(weighed, key=lambda mix: mix.damage)
+
+
+def _shapes(model: Model) -> Iterator[Shape]:
+    """Yield all shapes, those that keep more parameters first."""
+    layers, neurons, tokens = candidates(model)
+    anatomy = model.anatomy
+    per_layer = sum(model.weight(projection.weight).numel() for projection in anatomy.blocks[0].projections.values())
+    per_neuron = (
+        sum(model.weight(anatomy.blocks[0].projections[role].weight).numel() for role in ("gate", "up", "down"))
+        / anatomy.blocks[0].neurons
+    )
+
+    def size(shape: Shape) -> float:
+        block = per_layer - (anatomy.blocks[0].neurons - shape.neurons) * per_neuron
+        return shape.layers * block + shape.tokens * anatomy.hidden_size * (1 if anatomy.tied else 2)
+
+    shapes = [Shape(layer, neuron, token) for layer in layers for neuron in neurons for token in tokens]
+    yield from sorted(shapes, key=lambda shape: (-size(shape), shape))
+
+
+def smallest_file(model: Model, table: Mapping[str, list[Choice]], overhead: int) -> tuple[int, Shape]:
+    """Return the smallest file that can be made of a model, in bytes, and its shape."""
+    layers, neurons, tokens = candidates(model)
+    whole, shape = Shape.of(model.anatomy), Shape(layers[-1], neurons[-1], tokens[-1])
+    fronts = table_of(shape, model, table)
+    return sum(front[0].bytes for front in fronts.values()) + overhead_of(shape, whole, overhead), shape
+
+
+def describe_mixes(mixes: list[Mix], whole: Shape, most: int = 6) -> list[dict[str, Any]]:
+    """Return the best mixes as plain data, for the plan and the report."""
+    return [
+        {
+            "shape": mix.shape.describe(whole),
+            "structural": round(mix.structural, 5),
+            "quantization": round(mix.quantization, 5),
+            "damage": round(mix.damage, 5),
+        }
+        for mix in mixes[:most]
+    ]
