@@ -1,0 +1,103 @@
+"""``smidgen show``: what a model is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smidgen.cli.options import Settings
+from smidgen.cli.screen import Screen
+from smidgen.errors import SourceUnavailable
+
+if TYPE_CHECKING:
+    from smidgen.models.facts import Facts
+
+
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a folder or a .gguf file.")],
+    settings: Settings,
+) -> None:
+    """Show what a model is: size, formats, context, licence, and what was done to it.
+
+    Nothing is fetched: of a model of the catalog that is not in the store, the published facts are shown.
+    """
+    from smidgen.export import runnable
+    from smidgen.models.facts import inspect
+
+    screen = Screen(settings.json, settings.quiet)
+    try:
+        with screen.progress() as progress:
+            facts = inspect(runnable.find(model, offline=True, progress=progress))
+    except SourceUnavailable:
+        entry = published(model)
+        if entry is None:
+            raise
+        screen.result(entry, lambda: screen.table((entry["name"], ""), _published_rows(entry)))
+        return
+    screen.result(facts.to_dict(), lambda: screen.table((facts.name, ""), rows(facts)))
+
+
+def published(model: str) -> dict[str, Any] | None:
+    """Return what the catalog says of a model that is not on this machine; None where it knows none."""
+    from dataclasses import asdict
+
+    from smidgen.models import catalog
+
+    entry = catalog.entries().get(model.strip().lower())
+    return None if entry is None else asdict(entry) | {"stored": False}
+
+
+def rows(facts: Facts) -> list[tuple[str, str]]:
+    """Lay out a model's facts for a person."""
+    from smidgen.recipe.quantities import format_size
+
+    def count(value: int | None) -> str:
+        return f"{value:,}" if value is not None else "not stated"
+
+    total = max(1, facts.parameters)
+    formats = ", ".join(f"{name} {weights / total:.1%}" for name, weights in facts.formats.items())
+    found = [
+        ("path", str(facts.path)),
+        ("kind", facts.kind),
+        ("architecture", facts.architecture),
+        ("parameters", f"{facts.parameters:,}"),
+        ("size", f"{format_size(facts.bytes)}, {facts.bits_per_weight:g} bits per weight"),
+        ("formats", formats),
+        ("context", f"{count(facts.context_length)} tokens"),
+        ("layers", count(facts.layers)),
+        ("hidden size", count(facts.hidden_size)),
+        ("vocabulary", f"{count(facts.vocabulary_size)} tokens"),
+        ("chat template", "yes" if facts.chat_template else "no"),
+        ("licence", facts.licence or "not stated"),
+        ("base model", facts.base_model or "not stated"),
+    ]
+    if facts.dequantised_from:
+        found.append(("published in", facts.dequantised_from))
+    found.append(("sha256", facts.sha256))
+    if facts.lineage is not None:
+        found.append(("made from", facts.lineage.origin.name))
+        found += [("step", _short(step.operation, step.parameters)) for step in facts.lineage.steps]
+    return found
+
+
+def _short(operation: str, parameters: dict[str, Any]) -> str:
+    """Say a step in one line; lists and maps are too long for it."""
+    plain = {name: value for name, value in parameters.items() if isinstance(value, str | int | float)}
+    return f"{operation} ({', '.join(f'{name} {value}' for name, value in plain.items())})" if plain else operation
+
+
+def _published_rows(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    from smidgen.recipe.quantities import format_size
+
+    return [
+        ("in the store", f"no; get it with: smidgen pull {entry['name']}"),
+        ("title", entry["title"]),
+        ("parameters", f"{entry['parameters']:,}"),
+        ("size", format_size(entry["bytes"])),
+        ("published in", entry["dequantised_from"]),
+        ("context", f"{entry['context_length']:,} tokens"),
+        ("languages", ", ".join(entry["languages"])),
+        ("licence", entry["licence_name"]),
+        ("base model", entry["base_model"]),
+    ]
