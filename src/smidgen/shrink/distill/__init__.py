@@ -1,0 +1,1 @@
+"""Teaches a small model to answer as a big one does: losses, teachers, temperature."""

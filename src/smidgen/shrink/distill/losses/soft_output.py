@@ -1,0 +1,89 @@
+"""Match the teacher's next-token distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from smidgen import divergence
+from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.shrink.distill.losses import Chunk, OutputLoss, TopTokens
+
+if TYPE_CHECKING:
+    import torch
+
+DIRECTIONS = ("forward", "jensen_shannon", "reverse")
+SMALLEST_TAIL = 1e-9
+
+
+@dataclass(frozen=True)
+class SoftOutput(OutputLoss):
+    """T²·D(softmax(z_t/T), softmax(z_s/T)) per token, in nats; logits ``[tokens, vocabulary]``.
+
+    Over the tokens that both vocabularies share, renormalised. Of a teacher's top k tokens, all others are one
+    more outcome; at T = 1 that is exact for the outcomes kept, at other T the tail is taken as spread evenly.
+    The one to start with. Sources: Hinton 2015, arXiv 1503.02531; GKD, arXiv 2306.13649.
+
+    Attributes:
+        direction: ``forward`` KL(p‖q) covers all the teacher may say; ``reverse`` KL(q‖p) keeps to its main
+            answers; ``jensen_shannon`` lies between.
+        beta: Weight of the teacher in the mixture of ``jensen_shannon``, above 0 and below 1.
+
+    Example:
+        >>> import torch
+        >>> chunk = Chunk(torch.tensor([0]), teacher=torch.tensor([[0.0, 0.0]]))
+        >>> student = torch.log(torch.tensor([[0.25, 0.75]]))
+        >>> round(float(SoftOutput().per_token(student, chunk)[0]), 4)
+        0.1438
+    """
+
+    direction: str = "forward"
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise ReferenceNotFound.among("direction", self.direction, DIRECTIONS)
+        if not 0 < self.beta < 1:
+            raise InvalidInput(f"soft_output's beta must lie between 0 and 1, not {self.beta}.")
+
+    def per_token(self, logits: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+        """Return T² times the divergence of every token."""
+        temperature = chunk.temperature
+        assert chunk.teacher is not None
+        if isinstance(chunk.teacher, TopTokens):
+            source, result = _coarse(logits, chunk, chunk.teacher)
+        else:
+            shared = logits if chunk.columns is None else logits.index_select(1, chunk.columns)
+            source, result = chunk.teacher, shared
+            if temperature != 1:
+                source, result = source / temperature, result / temperature
+        rows = logits.shape[0]
+        if self.direction == "reverse":
+            apart = divergence.kl(result, source, chunk=rows)
+        elif self.direction == "forward":
+            apart = divergence.kl(source, result, chunk=rows)
+        else:
+            apart = divergence.jensen_shannon(source, result, beta=self.beta, chunk=rows)
+        return apart * temperature**2
+
+
+def _coarse(logits: torch.Tensor, chunk: Chunk, top: TopTokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probabilities ``[tokens, k + 1]`` of teacher and student, the tail last."""
+    import math
+
+    import torch
+
+    temperature, (_, k) = chunk.temperature, top.indices.shape
+    width = logits.shape[1] if chunk.columns is None else len(chunk.columns)
+    others = max(1, width - k)
+    spread = top.tail.clamp_min(SMALLEST_TAIL).log() - math.log(others)
+    tail = spread / temperature + math.log(others)
+    source = torch.cat([top.log_probabilities / temperature, tail[:, None]], -1)
+    scaled = logits / temperature
+    chosen = scaled.gather(1, top.indices)
+    outside = torch.ones_like(scaled, dtype=torch.bool)
+    if chunk.columns is not None:
+        outside = torch.zeros_like(outside).index_fill_(1, chunk.columns, True)
+    outside.scatter_(1, top.indices, False)
+    rest = scaled.masked_fill(~outside, -math.inf).logsumexp(-1, keepdim=True)
+    return source.log_softmax(-1), torch.cat([chosen, rest], -1).log_softmax(-1)

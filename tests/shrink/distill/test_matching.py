@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from smidgen.errors import Unsupported
+from smidgen.models.lineage import Origin
+from smidgen.shrink.distill.matching import fingerprint, match_blocks, match_vocabulary
+
+
+def elsewhere(model, sha256="1" * 64):
+    """The model as if it had another origin."""
+    origin = Origin("other", sha256, 1, 1)
+    return replace(model, lineage=replace(model.lineage, origin=origin))
+
+
+def test_the_same_vocabulary_needs_no_map(tiny_model):
+    found = match_vocabulary(tiny_model(), tiny_model(seed=3))
+    assert found.teacher_ids is None and found.columns is None and found.rows() is None
+    assert torch.equal(found.asked(torch.tensor([[4, 5]])), torch.tensor([[4, 5]]))
+
+
+def test_kept_tokens_lead_back_to_the_teacher(tiny_model):
+    teacher, kept = tiny_model(), (0, 1, 2, 7, 9, 300)
+    student = tiny_model(vocab_size=6)
+    student = replace(student, lineage=student.lineage.without_tokens(kept))
+    found = match_vocabulary(student, teacher)
+    assert found.asked(torch.tensor([[3, 5]])).tolist() == [[7, 300]]
+    assert found.columns is None and found.rows().tolist() == list(kept)
+    again = replace(student, lineage=student.lineage.without_tokens((0, 3, 5)))
+    smaller = replace(again, module=tiny_model(vocab_size=3).module)
+    assert match_vocabulary(smaller, student).rows().tolist() == [0, 3, 5]
+    with pytest.raises(Unsupported, match="lacks 3 of the student's tokens"):
+        match_vocabulary(student, smaller)
+
+
+def test_padding_is_left_out_and_other_orders_are_followed_by_spelling(tiny_model):
+    teacher, student = tiny_model(vocab_size=448), elsewhere(tiny_model(vocab_size=416))
+    tokenizer = tiny_model(vocab_size=400).tokenizer
+    teacher, student = replace(teacher, tokenizer=tokenizer), replace(student, tokenizer=tokenizer)
+    found = match_vocabulary(student, teacher)
+    assert found.columns.tolist() == list(range(400)) == found.rows().tolist()
+    other = tiny_model(vocab_size=400)
+    vocabulary = match_vocabulary(elsewhere(tiny_model(vocab_size=300)), other)
+    mine, theirs = tiny_model(vocab_size=300).tokenizer.get_vocab(), other.tokenizer.get_vocab()
+    assert all(int(vocabulary.teacher_ids[place]) == theirs[token] for token, place in mine.items())
+
+
+def test_other_tokenizers_are_refused(tiny_model):
+    with pytest.raises(Unsupported, match=r"tokenizers of student and teacher differ.*100 of the student's 400"):
+        match_vocabulary(tiny_model(vocab_size=400), elsewhere(tiny_model(vocab_size=300)))
+
+
+def test_blocks_are_matched_by_lineage_else_evenly(tiny_model):
+    teacher = tiny_model(num_hidden_layers=6)
+    student = tiny_model(num_hidden_layers=3)
+    cut = replace(student, lineage=student.lineage.without_layers((0, 2, 5)))
+    paths = [(f"model.layers.{mine}", f"model.layers.{theirs}") for mine, theirs in enumerate((0, 2, 5))]
+    assert match_blocks(cut, teacher) == paths
+    even = [(f"model.layers.{mine}", f"model.layers.{theirs}") for mine, theirs in enumerate((1, 3, 5))]
+    assert match_blocks(elsewhere(student), teacher) == even
+    shorter = tiny_model(num_hidden_layers=2)
+    shorter = replace(shorter, lineage=shorter.lineage.without_layers((0, 5)))
+    assert match_blocks(cut, shorter) == [("model.layers.0", "model.layers.0"), ("model.layers.2", "model.layers.1")]
+
+
+def test_a_fingerprint_changes_with_any_weight(tiny_model):
+    model = tiny_model()
+    before = fingerprint(model.module)
+    assert before == fingerprint(tiny_model().module)
+    model.weight("model.norm.weight").data[5] += 1e-6
+    assert fingerprint(model.module) != before
+    assert fingerprint(tiny_model(dtype=torch.bfloat16).module) != before
