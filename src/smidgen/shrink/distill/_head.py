@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK = 256
+"""Tokens whose slopes are turned into gradients at once: fewer would add to the head's large gradient too often."""
+
+SLICE = 64
+"""Tokens whose losses are computed at once: their float32 logits stay near the processor's cache."""
 
 PerToken = Callable[["torch.Tensor", int, int], "torch.Tensor"]
 """Called with logits of the tokens from start to stop, float32 ``[tokens, vocabulary]``; returns ``[tokens]``."""
@@ -52,6 +56,24 @@ def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return logits if bias is None else logits + bias.float()
 
 
+def _slopes(
+    read: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, per_token: PerToken, first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradient of the summed loss by a chunk's logits, in the type of ``read``, and the sum itself."""
+    import torch
+
+    slopes = torch.empty(len(read), len(weight), dtype=read.dtype, device=read.device)
+    total = torch.zeros((), dtype=torch.float64, device=read.device)
+    for start in range(0, len(read), SLICE):
+        stop = min(start + SLICE, len(read))
+        logits = _logits(read[start:stop], weight, bias).requires_grad_()
+        with torch.enable_grad():
+            loss = per_token(logits, first + start, first + stop).sum()
+        slopes[start:stop] = torch.autograd.grad(loss, logits)[0]
+        total += loss.detach()
+    return slopes, total
+
+
 def _gradients(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -69,21 +91,16 @@ def _gradients(
     by_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
     by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
     for start in range(0, len(hidden), chunk):
-        stop = min(start + chunk, len(hidden))
-        read = hidden[start:stop].to(dtype)
-        logits = _logits(read, narrow, bias).requires_grad_()
-        with torch.enable_grad():
-            part = per_token(logits, start, stop).sum() / count
-        (slope,) = torch.autograd.grad(part, logits)
-        total += part.detach()
-        del logits, part
+        read = hidden[start : start + chunk].to(dtype)
+        slopes, loss = _slopes(read, narrow, bias, per_token, start)
+        total += loss / count
+        slopes /= count
         if by_bias is not None:
-            by_bias += slope.sum(0)
-        slope = slope.to(dtype)
+            by_bias += slopes.sum(0, dtype=torch.float32)
         if by_hidden is not None:
-            by_hidden[start:stop] = slope @ narrow
+            by_hidden[start : start + chunk] = slopes @ narrow
         if by_weight is not None:
-            by_weight += slope.T @ read
+            by_weight += slopes.T @ read
     return total.float(), [by_hidden, by_weight, by_bias]
 
 

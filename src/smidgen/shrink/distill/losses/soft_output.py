@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from smidgen import divergence
 from smidgen.errors import InvalidInput, ReferenceNotFound
@@ -61,10 +62,31 @@ class SoftOutput(OutputLoss):
         if self.direction == "reverse":
             apart = divergence.kl(result, source, chunk=rows)
         elif self.direction == "forward":
-            apart = divergence.kl(source, result, chunk=rows)
+            apart = _forward().apply(result, source)
         else:
             apart = divergence.jensen_shannon(source, result, beta=self.beta, chunk=rows)
         return apart * temperature**2
+
+
+@cache
+def _forward() -> Any:
+    """Return `divergence.kl` with its gradient q − p computed along the way: half the passes over the logits."""
+    import torch
+
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, result: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+            student, teacher = result.log_softmax(-1), source.log_softmax(-1)
+            likely = teacher.exp()
+            apart = teacher.sub_(student).mul_(likely).sum(-1)
+            ctx.slope = student.exp_().sub_(likely)
+            return apart
+
+        @staticmethod
+        def backward(ctx: Any, outer: torch.Tensor) -> Any:
+            return ctx.slope.mul_(outer[:, None]), None
+
+    return Forward
 
 
 def _coarse(logits: torch.Tensor, chunk: Chunk, top: TopTokens) -> tuple[torch.Tensor, torch.Tensor]:
