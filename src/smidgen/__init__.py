@@ -9,16 +9,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from smidgen.evaluate.measure import measure as measure
     from smidgen.models.load import load as load
+    from smidgen.recipe.make import apply as apply
+    from smidgen.recipe.make import make as make
+    from smidgen.verbs import distill as distill
+    from smidgen.verbs import prune as prune
+    from smidgen.verbs import pull as pull
+    from smidgen.verbs import quantize as quantize
+    from smidgen.verbs import run as run
 
 _VERBS = {
+    "apply": "smidgen.recipe.make",
+    "distill": "smidgen.verbs",
     "load": "smidgen.models.load",
+    "make": "smidgen.recipe.make",
+    "measure": "smidgen.evaluate.measure",
+    "prune": "smidgen.verbs",
+    "pull": "smidgen.verbs",
+    "quantize": "smidgen.verbs",
+    "run": "smidgen.verbs",
 }
 """Public verb -> the module that holds the function of that name."""
 
 __version__: str
 
-__all__ = ["__version__", "load"]
+__all__ = [
+    "__version__",
+    "apply",
+    "distill",
+    "load",
+    "make",
+    "measure",
+    "prune",
+    "pull",
+    "quantize",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

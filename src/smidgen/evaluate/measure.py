@@ -1,0 +1,223 @@
+"""Measures finished models side by side: quality against a source or alone, speed, memory, size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen.errors import InvalidInput, Unsupported
+from smidgen.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from smidgen.evaluate.memory import Memory
+    from smidgen.evaluate.quality import FileQuality, Quality
+    from smidgen.evaluate.speed import Speed
+    from smidgen.evaluate.windows import Text
+    from smidgen.models.facts import Facts
+
+WINDOW_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one model.
+
+    Attributes:
+        name: The name it was asked for by.
+        path: The GGUF that was measured.
+        bytes: Size of that file.
+        parameters: Count of weights.
+        bits_per_weight: Bits of all tensors over their weights.
+        quality: One entry per text: against the source where one was named and it has the same tokens, else of
+            the model alone.
+        speed: None where it was not wanted.
+        memory: Largest memory of the engine's process.
+        notes: What the reader should know.
+    """
+
+    name: str
+    path: Path
+    bytes: int
+    parameters: int
+    bits_per_weight: float
+    quality: tuple[Quality | FileQuality, ...]
+    speed: Speed | None
+    memory: Memory
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        parts = {
+            "quality": [each.to_dict() for each in self.quality],
+            "speed": self.speed.to_dict() if self.speed else None,
+        }
+        return asdict(self) | {"path": str(self.path), "memory": self.memory.to_dict()} | parts
+
+
+def measure(
+    *models: str,
+    against: str | None = None,
+    texts: Sequence[str | Path] = (),
+    windows: int = 8,
+    speed: bool = True,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+) -> list[Measurement]:
+    """Measure models on this machine, through the engine that users get.
+
+    Args:
+        *models: Names, folders or ``.gguf`` files; what is no GGUF is measured in float16.
+        against: The model they were made from: quality is then the divergence from it.
+        texts: Data to measure on, as `smidgen.data.loading.load` takes them; the built-in held-out text if none.
+        windows: At most so many windows of each text.
+        speed: Whether to measure speed as well, which takes longest.
+        threads: Threads to compute with; the physical cores where None.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+
+    Raises:
+        ReferenceNotFound: There is no such model or text.
+        InvalidInput: A text is shorter than one window, or no model is named.
+        EngineFailed: The engine refuses a file.
+
+    Example:
+        (small,) = smidgen.measure("small/model.gguf", against="smollm2:135m")
+        print(small.quality[0].kl_mean, small.speed.tg128.median)
+    """
+    if not models or windows < 1:
+        raise InvalidInput(f"Measuring needs a model and at least 1 window, not {len(models)} and {windows}.")
+    read = _texts(texts, offline)
+    source = None if against is None else _facts(against, offline, progress)
+    found = [_facts(model, offline, progress) for model in models]
+    work = _Work(source, read, windows, threads, progress)
+    qualities = [work.quality(facts) for facts in found]
+    return [
+        work.measurement(name, facts, quality, speed=speed)
+        for name, facts, quality in zip(models, found, qualities, strict=True)
+    ]
+
+
+def kept_tokens(source: Sequence[str], result: Sequence[str]) -> list[int] | None:
+    """Return the source's id of each of the result's tokens, found by the tokens' own text.
+
+    Args:
+        source: The source's tokens by id.
+        result: The result's.
+
+    Returns:
+        None where both have the same tokens at the same ids, or where the source lacks one of them.
+
+    Example:
+        >>> kept_tokens(["a", "b", "c"], ["a", "c"]), kept_tokens(["a"], ["a"]), kept_tokens(["a"], ["b"])
+        ([0, 2], None, None)
+    """
+    places = {token: number for number, token in enumerate(source)}
+    if list(source) == list(result) or not all(token in places for token in result):
+        return None
+    return [places[token] for token in result]
+
+
+class _Work:
+    """The source and the texts, and how models are measured with them."""
+
+    def __init__(
+        self, source: Facts | None, texts: list[Text], windows: int, threads: int | None, progress: Progress
+    ) -> None:
+        self.source, self.texts, self.windows = source, texts, windows
+        self.threads, self.progress = threads, progress
+        self.notes: dict[str, tuple[str, ...]] = {}
+
+    def quality(self, facts: Facts) -> tuple[Quality | FileQuality, ...]:
+        """Measure on every text, against the source where that can be."""
+        if self.source is not None:
+            try:
+                return tuple(self._compare(self.source, facts, text) for text in self.texts)
+            except Unsupported as error:
+                note = f"{error.message} Bits per byte can be compared."
+                self.notes[str(facts.path)] = (note,)
+        return tuple(self._alone(facts, text) for text in self.texts)
+
+    def _compare(self, source: Facts, facts: Facts, text: Text) -> Quality:
+        from smidgen.evaluate.quality import compare_files
+
+        return compare_files(
+            source.path,
+            facts.path,
+            text,
+            windows=self.windows,
+            length=_length(source, facts),
+            kept_tokens=kept_tokens(_tokens(source.path), _tokens(facts.path)),
+            threads=self.threads,
+            progress=self.progress,
+        )
+
+    def _alone(self, facts: Facts, text: Text) -> FileQuality:
+        from smidgen.evaluate.quality import measure_file
+
+        return measure_file(
+            facts.path,
+            text,
+            windows=self.windows,
+            length=_length(facts),
+            threads=self.threads,
+            progress=self.progress,
+        )
+
+    def measurement(
+        self, name: str, facts: Facts, quality: tuple[Quality | FileQuality, ...], *, speed: bool
+    ) -> Measurement:
+        """Measure speed and memory and put everything together."""
+        from smidgen.evaluate.memory import Memory, measure_memory
+        from smidgen.evaluate.speed import PROMPT_TOKENS, measure_speed
+
+        measured = measure_speed(facts.path, threads=self.threads, progress=self.progress) if speed else None
+        if measured is not None:
+            memory = Memory(measured.peak_rss_bytes, PROMPT_TOKENS)
+        else:
+            memory = measure_memory(facts.path, threads=self.threads)
+        return Measurement(
+            name=name,
+            path=facts.path,
+            bytes=facts.bytes,
+            parameters=facts.parameters,
+            bits_per_weight=facts.bits_per_weight,
+            quality=quality,
+            speed=measured,
+            memory=memory,
+            notes=self.notes.get(str(facts.path), ()),
+        )
+
+
+def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
+    from smidgen.data import builtin
+    from smidgen.data.loading import load
+    from smidgen.evaluate.windows import Text
+
+    corpora = [load(text, offline=offline) for text in texts] or [builtin.held_out()]
+    return [Text.of(corpus) for corpus in corpora]
+
+
+def _facts(model: str, offline: bool, progress: Progress) -> Facts:
+    """Return the facts of a model's GGUF."""
+    from dataclasses import replace
+
+    from smidgen.export import runnable
+    from smidgen.models.facts import inspect
+
+    local = runnable.find(model, offline=offline, progress=progress)
+    path = runnable.gguf_of(local, progress=progress)
+    return inspect(replace(local, path=path, kind="gguf", bytes=path.stat().st_size))
+
+
+def _length(*models: Facts) -> int:
+    return min([WINDOW_LENGTH, *(facts.context_length for facts in models if facts.context_length)])
+
+
+def _tokens(path: Path) -> list[str]:
+    from smidgen.models.checkpoint import gguf
+
+    tokens: list[str] = gguf.read(path).metadata.get("tokenizer.ggml.tokens", [])
+    return tokens

@@ -1,0 +1,310 @@
+"""The public verbs: each does one job from names to a result, as the command of the same name does.
+
+What a way of shrinking can be told are the fields of its operation (`smidgen.shrink.prune.prune.Prune` and so on),
+given by name.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen.errors import BudgetNotMet, InvalidInput
+from smidgen.models.model import Model
+from smidgen.progress import Progress, silent
+from smidgen.recipe.recipe import Step
+
+if TYPE_CHECKING:
+    from smidgen.models.store import StoredModel
+    from smidgen.recipe.materials import Materials
+
+WINDOWS, WINDOW_LENGTH = 24, 512
+
+
+def pull(model: str, *, name: str | None = None, offline: bool = False, progress: Progress = silent) -> StoredModel:
+    """Get a model and keep it in the store.
+
+    Args:
+        model: ``smollm2:135m``, ``hf:org/name@revision``, a folder or a ``.gguf`` file.
+        name: The name to keep it under; its own where None.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+
+    Raises:
+        ReferenceNotFound: Nothing has that name.
+        SourceUnavailable: It could not be delivered.
+
+    Example:
+        path = smidgen.pull("smollm2:135m").folder
+    """
+    from smidgen.models import sources
+    from smidgen.models.store import Store
+
+    return sources.pull(model, Store(), name=name, offline=offline, progress=progress)
+
+
+def prune(
+    model: str | Model,
+    *,
+    data: str | Path | None = None,
+    windows: int = WINDOWS,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Model:
+    """Remove whole layers, neurons or tokens.
+
+    Args:
+        model: A loaded model, or the name of one.
+        data: Text to go by; the built-in one where None.
+        windows: Calibration windows of 512 tokens.
+        seed: Of everything random.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+        **options: Fields of `smidgen.shrink.prune.prune.Prune`: ``structure``, ``criterion``, ``keep``, ...
+
+    Raises:
+        RecipeError: An option does not exist or is missing.
+        InvalidInput: So many parts cannot be kept.
+
+    Example:
+        smaller = smidgen.prune("smollm2:135m", structure="layer", criterion="block_influence", keep=27)
+    """
+    operation = Step("prune", options).build()
+    found = _materials(model, data, windows, seed, offline, progress)
+    use = found.token_use(found.source) if operation.structure == "vocabulary" else None
+    pruned: Model = operation.apply(found.source, found.calibration(found.source), token_use=use, progress=progress)
+    return pruned
+
+
+def quantize(
+    model: str | Model,
+    *,
+    format: str | None = None,
+    fit: str | int | None = None,
+    embedding_format: str | None = None,
+    data: str | Path | None = None,
+    windows: int = WINDOWS,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Model:
+    """Store every matrix in a block format: one for all, or for each the one with which a size is kept best.
+
+    Args:
+        model: A loaded model, or the name of one.
+        format: Number format of all matrices, as "q4_0".
+        fit: Largest size of the GGUF, "80MB"; every matrix then gets its own format. Instead of ``format``.
+        embedding_format: Another format for the embedding.
+        data: Text to go by; the built-in one where None.
+        windows: Calibration windows of 512 tokens.
+        seed: Of everything random.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+        **options: Fields of `smidgen.shrink.quantize.quantize.Quantize`: ``solver``, ``damping``.
+
+    Raises:
+        InvalidInput: Both or neither of ``format`` and ``fit`` are given, or the format does not fit the model.
+        BudgetNotMet: Even the smallest formats exceed ``fit``.
+
+    Example:
+        small = smidgen.quantize("smollm2:135m", format="q4_0", embedding_format="q8_0")
+    """
+    from smidgen.recipe.budget import Budget
+
+    if (format is None) == (fit is None):
+        raise InvalidInput("Quantizing needs either a format or a size.", remedy="Give format 'q4_0' or fit '80MB'.")
+    default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
+    size = None if fit is None else Budget.parse(fit=fit).fit
+    Step("quantize", options).build()
+    found = _materials(model, data, windows, seed, offline, progress)
+    embedding = f"{found.source.anatomy.embedding}.weight"
+    named = {} if own is None else {embedding: own}
+    _require_fitting(found.source, default, named)
+    if size is not None:
+        named = _formats_for(found, size, named, progress)
+    operation = Step("quantize", {"default": default, "formats": named, **options}).build()
+    stored: Model = operation.apply(found.source, found.calibration(found.source), progress=progress)
+    return stored
+
+
+def distill(
+    student: str | Model,
+    teacher: str | Model,
+    *,
+    data: str | Path | None = None,
+    teaching: str = "live",
+    checkpoints: str | Path | None = None,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Model:
+    """Train a small model to predict as a larger one of the same tokens does.
+
+    Args:
+        student: The model to train, loaded or by name; the one given stays as it was.
+        teacher: The model to learn from.
+        data: Text to train on; the built-in one where None.
+        teaching: "live", or "cached" to ask the teacher once and keep its likeliest tokens.
+        checkpoints: Folder from which a stopped training goes on; None keeps nothing.
+        seed: Of everything random.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+        **options: Fields of `smidgen.shrink.distill.distill.Distill`: ``steps``, ``losses``, ...
+
+    Raises:
+        RecipeError: An option does not exist or is missing.
+        Unsupported: The two models do not share their tokens.
+
+    Example:
+        healed = smidgen.distill(smaller, "smollm2:135m", steps=200)
+    """
+    operation = Step("distill", {"teacher": teaching, "seed": seed, **options}).build()
+    found = _materials(teacher, data, 1, seed, offline, progress)
+    pupil = _loaded(student, offline, progress)
+    training, watched = found.healing(pupil)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(checkpoints or temporary)
+        outcome = operation.run(pupil, found.source, training, watched, checkpoints=folder, progress=progress)
+    healed: Model = outcome.model
+    return healed
+
+
+def run(
+    model: str,
+    prompt: str,
+    *,
+    system: str | None = None,
+    raw: bool = False,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> str:
+    """Answer one prompt.
+
+    For a stream or a conversation see `smidgen.inference.engine.open_engine`.
+
+    Args:
+        model: A name, a made folder or any ``.gguf`` file; "echo" answers with the prompt.
+        prompt: What to answer.
+        system: What the model is to be.
+        raw: Continue the text as it stands, without the chat template.
+        threads: Threads to compute with; the physical cores where None.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+        **options: Fields of `smidgen.inference.options.GenerationOptions`: ``temperature``, ``num_predict``, ...
+
+    Example:
+        >>> run("echo", "Good day.")
+        'Good day.'
+    """
+    from smidgen.export import runnable
+    from smidgen.inference.engine import Message, open_engine
+    from smidgen.inference.options import GenerationOptions
+
+    chosen = GenerationOptions.from_mapping(options)
+    path: str | Path = model
+    if model != "echo":
+        local = runnable.find(model, offline=offline, progress=progress)
+        path = runnable.gguf_of(local, progress=progress)
+    turns = [Message("system", system)] if system else []
+    with open_engine(path, threads=threads, context=chosen.num_ctx) as engine:
+        answer = engine.complete(prompt, chosen) if raw else engine.chat([*turns, Message("user", prompt)], chosen)
+        return "".join(chunk.text for chunk in answer)
+
+
+def block_format(name: str) -> str:
+    """Return the name of a number format by which matrices are stored in blocks.
+
+    Raises:
+        ReferenceNotFound: There is no such format.
+
+    Example:
+        >>> block_format("Q4_K")
+        'q4_k'
+    """
+    from smidgen import formats
+    from smidgen.errors import ReferenceNotFound
+    from smidgen.shrink.quantize.allocate import block_formats
+
+    known = {formats.find(each).name: each for each in block_formats()}
+    try:
+        return known[formats.find(name).name]
+    except (ReferenceNotFound, KeyError):
+        raise ReferenceNotFound.among("block format", name, known.values()) from None
+
+
+def _materials(
+    model: str | Model, data: str | Path | None, windows: int, seed: int, offline: bool, progress: Progress
+) -> Materials:
+    """Bring together the model and the text to go by; the text first, since its faults are found at once."""
+    import torch
+
+    from smidgen.data.resolve import resolve
+    from smidgen.recipe.materials import Materials
+
+    if windows < 1:
+        raise InvalidInput(f"{windows} calibration windows tell nothing.", remedy="Give at least 1.")
+    texts = resolve(data, offline=offline, seed=seed)
+    loaded = _loaded(model, offline, progress)
+    length = min(WINDOW_LENGTH, loaded.anatomy.context_length)
+    return Materials(loaded, texts, windows, length, seed, torch.get_num_threads())
+
+
+def _loaded(model: str | Model, offline: bool, progress: Progress) -> Model:
+    from smidgen.models.load import load
+
+    return model if isinstance(model, Model) else load(model, offline=offline, progress=progress)
+
+
+def _formats_for(found: Materials, size: int, named: Mapping[str, str], progress: Progress) -> dict[str, str]:
+    """Return for every matrix the format with which the file keeps within a size at the least damage.
+
+    Args:
+        found: The model and its text.
+        size: Bytes of the file.
+        named: Formats that are decided already, by matrix name.
+        progress: Receives reports.
+    """
+    from smidgen import formats
+    from smidgen.recipe.planner import Probed
+    from smidgen.recipe.quantities import format_size
+    from smidgen.shrink.quantize.allocate import Choice, smallest_bytes
+
+    probed = Probed(found.source, found, progress)
+    for name, decided in named.items():
+        shape = tuple(found.source.weight(name).shape)
+        probed.table[name] = [Choice(decided, formats.find(decided).bytes_for(shape), 0.0)]
+    allocation = probed.allocation(size)
+    if allocation is None:
+        least = smallest_bytes(probed.table) + probed.overhead
+        raise BudgetNotMet(
+            f"{format_size(size)} cannot be reached by storing alone: the smallest file is {format_size(least)}.",
+            remedy=f"Allow at least {format_size(least * 1.01)}, or use 'smidgen make', which also removes parts.",
+        )
+    return allocation.formats
+
+
+def _require_fitting(model: Model, default: str | None, named: Mapping[str, str]) -> None:
+    """Refuse formats whose blocks do not divide the model's rows, with one error for all matrices."""
+    from smidgen import formats
+    from smidgen.shrink.quantize.allocate import block_formats
+
+    rows: dict[str, set[int]] = {}
+    for name in model.anatomy.matrices():
+        wanted = named.get(name, default)
+        if wanted is not None:
+            rows.setdefault(wanted, set()).add(model.weight(name).shape[1])
+    for wanted, widths in rows.items():
+        fitting = [each for each in block_formats() if all(formats.find(each).fits(width) for width in widths)]
+        if wanted not in fitting:
+            raise InvalidInput(
+                f"The blocks of {wanted} do not divide this model's rows of {', '.join(map(str, sorted(widths)))}.",
+                remedy=f"Take one of {', '.join(fitting)}.",
+            )
