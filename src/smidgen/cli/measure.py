@@ -1,0 +1,105 @@
+"""``smidgen measure``: quality, speed, memory and size of finished models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smidgen.cli.options import Settings
+from smidgen.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from smidgen.evaluate.measure import Measurement
+
+
+def command(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, made folders or .gguf files.")],
+    settings: Settings,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="MODEL", help="The model they were made from.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="FILE", help="Text to measure on; may be repeated.", show_default="built-in"),
+    ] = None,
+    windows: Annotated[int, typer.Option("--windows", metavar="N", help="Windows of 512 tokens of each text.")] = 8,
+    speed: Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speed as well.")] = True,
+) -> None:
+    """Measure models on this machine: how good, how fast, how large.
+
+    With --against every model is compared with its source token by token; without it, it is measured alone.
+    """
+    from smidgen.evaluate.measure import measure
+
+    screen = Screen(settings.json, settings.quiet)
+    with screen.progress() as progress:
+        measured = measure(
+            *models,
+            against=against,
+            texts=text or (),
+            windows=windows,
+            speed=speed,
+            threads=settings.threads,
+            offline=settings.offline,
+            progress=progress,
+        )
+    data = {"against": against, "models": [each.to_dict() for each in measured]}
+    screen.result(data, lambda: _show(screen, measured))
+
+
+def _show(screen: Screen, measured: Sequence[Measurement]) -> None:
+    from smidgen.evaluate.quality import Quality
+
+    pairs = [(each.name, quality) for each in measured for quality in each.quality]
+    compared = [(name, quality.to_dict()) for name, quality in pairs if isinstance(quality, Quality)]
+    alone = [(name, quality.to_dict()) for name, quality in pairs if not isinstance(quality, Quality)]
+    if compared:
+        screen.table(("model", "text", "KL", "same top", "perplexity", "bits per byte", "tokens"), _compared(compared))
+    if alone:
+        screen.table(("model", "text", "perplexity", "bits per byte", "tokens"), _alone(alone))
+    columns = ("model", "size", "bits per weight", "memory", "writes", "reads", "first token", "load")
+    screen.table(columns, [_machine_row(each) for each in measured])
+    for each in measured:
+        for note in each.notes:
+            screen.warn(f"{each.name}: {note}")
+
+
+def _compared(pairs: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            each["text"],
+            f"{each['kl_mean']:.4f} ± {each['kl_mean_se']:.4f}",
+            f"{each['same_top']:.1%}",
+            f"{each['ppl_result']:.2f} ({each['ppl_ratio']:.3f} of {each['ppl_source']:.2f})",
+            f"{each['bits_per_byte']:.3f}",
+            f"{each['tokens']:,}",
+        )
+        for name, each in pairs
+    ]
+
+
+def _alone(pairs: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            each["text"],
+            f"{each['perplexity']:.2f} ± {each['perplexity_se']:.2f}",
+            f"{each['bits_per_byte']:.3f}",
+            f"{each['tokens']:,}",
+        )
+        for name, each in pairs
+    ]
+
+
+def _machine_row(each: Measurement) -> tuple[str, ...]:
+    from smidgen.recipe.quantities import format_size
+
+    size = (each.name, format_size(each.bytes), f"{each.bits_per_weight:.2f}", format_size(each.memory.peak_rss_bytes))
+    speed = each.speed
+    if speed is None:
+        return (*size, *["not measured"] * 4)
+    rates = [f"{rate.median:,.1f} tok/s" for rate in (speed.tg128, speed.pp512)]
+    return (*size, *rates, f"{speed.ttft_ms.p50:,.0f} ms", f"{speed.load_s:.2f} s")

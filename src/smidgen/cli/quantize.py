@@ -1,0 +1,68 @@
+"""``smidgen quantize``: store a model's weights in fewer bits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from smidgen.cli import _step
+from smidgen.cli.options import Settings
+from smidgen.cli.screen import Screen
+from smidgen.errors import InvalidInput
+from smidgen.shrink.quantize.quantize import Quantize
+
+
+@_step.with_fields(Quantize, without=("formats", "default"))
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a folder or a .gguf file.")],
+    out: Annotated[str, typer.Option("--out", metavar="PLACE", help="A .gguf file, or a folder for it.")],
+    options: dict[str, Any],
+    settings: Settings,
+    number_format: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Format of all matrices, as q4_0.")
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option("--fit", metavar="SIZE", help="Largest size of the file (80MB); each matrix gets its own format."),
+    ] = None,
+    embedding_format: Annotated[
+        str | None, typer.Option("--embedding-format", metavar="NAME", help="Another format for the embedding.")
+    ] = None,
+    data: _step.For = None,
+    windows: _step.Windows = 24,
+    force: _step.Force = False,
+) -> None:
+    """Store a model's weights in fewer bits, as a GGUF that any llama.cpp program runs.
+
+    For example: smidgen quantize smollm2:135m --fit 80MB --out small.gguf
+    """
+    from smidgen import verbs
+    from smidgen.models.load import load_local
+    from smidgen.shrink.quantize import solvers
+
+    screen = Screen(settings.json, settings.quiet)
+    if (number_format is None) == (fit is None):
+        raise InvalidInput("Quantizing needs either --format or --fit.", remedy="As in: --format q4_0, or --fit 80MB.")
+    for name in (number_format, embedding_format):
+        if name is not None:
+            verbs.block_format(name)
+    solvers.find(options["solver"])
+    path = _step.check_output(out, force=force)
+    local, before = _step.find_model(model, settings, screen)
+    _step.require_able(settings, before, path)
+    with screen.progress() as progress:
+        result = verbs.quantize(
+            load_local(local, progress=progress),
+            format=number_format,
+            fit=fit,
+            embedding_format=embedding_format,
+            data=data,
+            windows=windows,
+            seed=settings.seed,
+            offline=settings.offline,
+            progress=progress,
+            **options,
+        )
+    made = _step.save(result, local, path, gguf=True, floats=False, screen=screen)
+    screen.result(made, lambda: _step.show(screen, made, before))

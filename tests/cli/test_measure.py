@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from smidgen.cli.main import main
+
+
+def test_a_model_is_measured_against_another(tiny_gguf, capsys):
+    words = ["measure", str(tiny_gguf), "--against", str(tiny_gguf), "--windows", "1", "--threads", "1", "--quiet"]
+    assert main([*words, "--no-speed", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert model["quality"][0]["kl_mean"] < 1e-6 and model["quality"][0]["same_top"] == 1
+    assert model["speed"] is None and model["bytes"] == tiny_gguf.stat().st_size
+
+
+def test_a_person_sees_tables(tiny_gguf, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("Words of this and that, and one more. " * 200)
+    words = ["measure", str(tiny_gguf), "--text", str(text), "--windows", "1", "--threads", "1", "--quiet"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "text.txt" in shown and "bits per byte" in shown and "tok/s" in shown
+    assert main([*words, "--no-speed", "--against", str(tiny_gguf)]) == 0
+    shown = capsys.readouterr().out
+    assert "same top" in shown and "100.0%" in shown and "not measured" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["measure", "smolm2:135m"], "Did you mean 'smollm2:135m'"),
+        (["measure", "{model}", "--againts", "x"], "--against"),
+        (["measure", "{model}", "--text", "nothing.txt"], "There is no file"),
+        (["measure", "{model}", "--against", "{model}x"], "Did you mean"),
+        (["measure", "{model}", "--windows", "0"], "at least 1 window"),
+        (["measure"], "Missing argument"),
+    ],
+)
+def test_typos_exit_2(words, part, tiny_gguf, capsys):
+    assert main([*(word.format(model=tiny_gguf) for word in words), "--quiet"]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_a_text_that_is_too_short_is_refused(tiny_gguf, tmp_path, capsys):
+    (tmp_path / "short.txt").write_text("Three short words.")
+    assert main(["measure", str(tiny_gguf), "--text", str(tmp_path / "short.txt"), "-q"]) == 2
+    assert "one window needs" in capsys.readouterr().err
