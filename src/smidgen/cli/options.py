@@ -106,6 +106,12 @@ def everywhere(
     )
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Say whether an option was written on the command line, so that its default can differ between commands."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of `everywhere`, passed to it as one ``settings``.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smidgen.cli.options import Settings
+from smidgen.cli.options import Settings, is_given
 from smidgen.cli.screen import Screen, print_json
 from smidgen.errors import InvalidInput
 
@@ -57,7 +57,7 @@ def command(
     screen = Screen(settings.json, settings.quiet)
     given = {"temperature": temperature, "num_predict": num_predict, "num_ctx": num_ctx}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if _is_given(context, "seed"):
+    if is_given(context, "seed"):
         values["seed"] = settings.seed
     options = GenerationOptions.from_mapping({"num_thread": settings.threads, **values})
     text = full_prompt(" ".join(prompt or ()), piped())
@@ -100,11 +100,6 @@ def describe_metrics(metrics: Metrics) -> str:
     prompt = rate(metrics.prompt_tokens, metrics.prompt_seconds)
     answer = rate(metrics.generated_tokens, metrics.generation_seconds)
     return f"load {metrics.load_seconds:.1f} s | prompt {prompt} | answer {answer}"
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _find(model: str, settings: Settings, screen: Screen) -> LocalModel:
