@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -345,7 +346,7 @@ class _Job:
         for number in range(1, MOST_ATTEMPTS + 1):
             steps, model, predicted = planner.attempt(number, target, reserve)
             path = self._write(model)
-            reached = self.journal.decide(f"attempt {number}: reached", lambda path=path: self._reached(path))
+            reached = self.journal.decide(f"attempt {number}: reached", partial(self._reached, path))
             target = self._next_target(target, reached)
             if target <= 0:
                 break
@@ -360,7 +361,7 @@ class _Job:
         within = self.budget.within
         out_of_time = within is not None and self.journal.elapsed > within * 0.6
         if self.budget.fit is not None and reached["bytes"] > self.budget.fit:
-            return target - (reached["bytes"] - self.budget.fit)
+            return target - (int(reached["bytes"]) - self.budget.fit)
         if self.budget.speed is not None and reached["tg128"] < self.budget.speed and not out_of_time:
             return int(reached["bytes"] * reached["tg128"] / self.budget.speed * 0.98)
         return 0

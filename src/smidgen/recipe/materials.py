@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from smidgen.data.resolve import CalibrationData
     from smidgen.models.model import Model
+    from smidgen.progress import Progress
+    from smidgen.shrink.quantize.sensitivity import Sensitivity
 
 WATCHED_SHARE = 0.08
 HEALING_LENGTH = 256
@@ -34,6 +36,7 @@ class Materials:
     length: int
     seed: int
     threads: int
+    _probed: list[tuple[Model, Sensitivity]] = field(default_factory=list, repr=False, compare=False)
 
     def calibration(self, model: Model) -> torch.Tensor:
         """Cut the calibration windows with a model's own tokenizer, int64 ``[windows, length]``."""
@@ -54,6 +57,14 @@ class Materials:
         from smidgen.data.packing import token_use
 
         return token_use(self.texts.calibration, model.tokenizer)
+
+    def sensitivity(self, model: Model, progress: Progress) -> Sensitivity:
+        """Return what the output of a model notices; the last model's is remembered."""
+        from smidgen.shrink.quantize.sensitivity import PROBED_WINDOWS, probe
+
+        if not self._probed or self._probed[0][0] is not model:
+            self._probed[:] = [(model, probe(model, self.calibration(model)[:PROBED_WINDOWS], progress=progress))]
+        return self._probed[0][1]
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the outcome of every step besides the step itself."""

@@ -20,9 +20,9 @@ from smidgen.recipe.recipe import Step
 from smidgen.recipe.runner import Runner
 from smidgen.recipe.shapes import Prober, Shape, best_mix, describe_mixes, overhead_of, smallest_file
 from smidgen.shrink.quantize.allocate import Choice, allocate, choices, smallest_bytes
-from smidgen.shrink.quantize.sensitivity import Sensitivity, probe
+from smidgen.shrink.quantize.sensitivity import factors
 
-PROBED_WINDOWS = 4
+MEASURED_WINDOWS = 2
 HEALING_BATCH = 4
 HEALING_SHARE = 0.6
 """Share of the time left that healing may take when the model was cut; the rest stores and verifies."""
@@ -64,15 +64,12 @@ class Probed:
         self.model, self.materials, self.progress = model, materials, progress
 
     @cached_property
-    def sensitivity(self) -> Sensitivity:
-        """What the output notices."""
-        windows = self.materials.calibration(self.model)[:PROBED_WINDOWS]
-        return probe(self.model, windows, seed=self.materials.seed, progress=self.progress)
-
-    @cached_property
     def table(self) -> dict[str, list[Choice]]:
         """The choices of every matrix."""
-        return choices(self.model, self.sensitivity, progress=self.progress)
+        windows = self.materials.calibration(self.model)[:MEASURED_WINDOWS]
+        sensitivity = self.materials.sensitivity(self.model, self.progress)
+        measured = factors(self.model, sensitivity, windows, seed=self.materials.seed, progress=self.progress)
+        return choices(self.model, sensitivity, factors=measured, progress=self.progress)
 
     @cached_property
     def overhead(self) -> int:
@@ -219,7 +216,7 @@ class Planner:
         """Return about how long `make` takes when no time is given, from a few timed training steps."""
         training, _ = self.materials.healing(self.materials.source)
         operation = Step("distill", {"batch_size": HEALING_BATCH, "steps": FEWEST_STEPS}).build()
-        rate = operation.measure_throughput(self.materials.source, self.materials.source, training)
+        rate: float = operation.measure_throughput(self.materials.source, self.materials.source, training)
         kinds = ["tuning"] if Shape(**decided["shape"]) == self.whole else ["healing", "tuning"]
         tokens = sum(STEPS_WITHOUT_CLOCK[kind] for kind in kinds) * HEALING_BATCH * training.shape[1]
         return tokens / rate + 120.0

@@ -67,7 +67,7 @@ class Proof:
         return [Text.of(corpus, name) for name, corpus in named.items()]
 
     def _seconds_per_window(self) -> float:
-        rate = self.source_speed()["pp512"]["mean"]
+        rate = float(self.source_speed()["pp512"]["mean"])
         # Source and result are both read; scoring every position costs about a third more than reading a prompt.
         return 2 * 1.35 * 512 / rate * len(self.texts())
 
@@ -98,7 +98,7 @@ def prove(
     """
     materials = proof.materials
     described = receipt.describe_file(path, model, predicted.get("damage", {}))
-    quality = [_quality(proof, path, model, text, windows) for text in proof.texts()]
+    quality = [_quality(proof, path, text, windows) for text in proof.texts()]
     proof.progress(Event("measuring speed"))
     speed, source_speed = proof.speed(path), proof.source_speed()
     met = receipt.judge(budget, path.stat().st_size, speed["tg128"]["mean"], quality[0]["same_top"])
@@ -126,20 +126,27 @@ def prove(
     }
 
 
-def _quality(proof: Proof, path: Path, model: Model, text: Text, windows: int) -> dict[str, Any]:
+def kept_tokens_of(source: Path, result: Path) -> tuple[int, ...] | None:
+    """Return for every token of a pruned vocabulary its id in the source, read from the two files; None if alike."""
+    from smidgen.models.checkpoint import gguf
+
+    before = gguf.read(source).metadata["tokenizer.ggml.tokens"]
+    after = gguf.read(result).metadata["tokenizer.ggml.tokens"]
+    if len(before) == len(after):
+        return None
+    place = {token: number for number, token in enumerate(before)}
+    return tuple(place[token] for token in after)
+
+
+def _quality(proof: Proof, path: Path, text: Text, windows: int) -> dict[str, Any]:
     from smidgen.evaluate.quality import compare_files
 
-    kept = model.lineage.kept_tokens
-    before = proof.materials.source.lineage.kept_tokens
-    if kept is not None and before is not None:
-        place = {token: number for number, token in enumerate(before)}
-        kept = tuple(place[token] for token in kept)
     return compare_files(
         proof.source,
         path,
         text,
         windows=windows,
-        kept_tokens=kept,
+        kept_tokens=kept_tokens_of(proof.source, path),
         threads=proof.materials.threads,
         progress=proof.progress,
     ).to_dict()

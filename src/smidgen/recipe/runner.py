@@ -129,5 +129,9 @@ class Runner:
             )
             return outcome.model, outcome.curves
         calibration = materials.calibration(model)
-        extra = {"token_use": materials.token_use(model)} if step.operation == "prune" else {}
+        extra: dict[str, Any] = {}
+        if step.operation == "prune":
+            extra["token_use"] = materials.token_use(model)
+        elif operation.needs_sensitivity(model):
+            extra["sensitivity"] = materials.sensitivity(model, self.progress)
         return operation.apply(model, calibration, progress=self.progress, **extra), None

@@ -50,6 +50,13 @@ class Shape:
         """Return the whole shape of a model."""
         return cls(len(anatomy.blocks), anatomy.blocks[0].neurons, anatomy.vocabulary_size)
 
+    def cuts(self, whole: Shape) -> list[tuple[str, int]]:
+        """List the kinds of parts that are cut, with how many stay."""
+        pairs = (("layer", "layers"), ("neuron", "neurons"), ("vocabulary", "tokens"))
+        return [
+            (structure, getattr(self, name)) for structure, name in pairs if getattr(self, name) < getattr(whole, name)
+        ]
+
     def steps(self, whole: Shape) -> list[Step]:
         """Return the steps that cut a model down to this shape, the cheapest to undo first."""
         steps = []
@@ -163,7 +170,7 @@ class Prober:
 
         with torch.no_grad(), autocast():
             return torch.cat(
-                [model.module(window, use_cache=False).logits[0].float() for window in self.windows.split(1)]
+                [model.module(window, use_cache=False).logits[0].float() for window in torch.split(self.windows, 1)]
             )
 
     def damage(self, structure: str, keep: int) -> float:
@@ -195,14 +202,21 @@ class Prober:
         import torch
 
         kept = self.use.topk(keep).indices
-        stays = [part.softmax(-1)[:, kept].sum(-1).clamp_min(1e-6) for part in self.reference.split(128)]
+        stays = [part.softmax(-1)[:, kept].sum(-1).clamp_min(1e-6) for part in torch.split(self.reference, 128)]
         return float(-torch.cat(stays).log().mean())
 
     def structural(self, shape: Shape, whole: Shape) -> float:
         """Add up the damages of every cut of a shape."""
-        pairs = (("layer", shape.layers, whole.layers), ("neuron", shape.neurons, whole.neurons))
-        total = sum(self.damage(structure, keep) for structure, keep, full in pairs if keep < full)
-        return total + (self.damage("vocabulary", shape.tokens) if shape.tokens < whole.tokens else 0.0)
+        return sum(self.damage(structure, keep) for structure, keep in shape.cuts(whole))
+
+    def at_least(self, shape: Shape, whole: Shape) -> float:
+        """Bound the damage of a shape from below by lighter cuts of the same kinds that were measured."""
+        return sum(
+            max(
+                (value for (kind, kept), value in self.known.items() if kind == structure and kept >= keep), default=0.0
+            )
+            for structure, keep in shape.cuts(whole)
+        )
 
 
 def overhead_of(shape: Shape, whole: Shape, overhead: int) -> int:
@@ -215,8 +229,8 @@ def best_mix(
 ) -> tuple[Mix | None, list[Mix]]:
     """Find the shape with the least expected damage whose file keeps within the target.
 
-    Shapes are visited from the whole model downwards. One is measured only when its stored damage alone does not
-    already exceed the best found: cutting more can only add to it.
+    Shapes are visited from the whole model downwards. One is measured only when its stored damage and that of
+    lighter cuts do not already exceed the best found: cutting more can only add to it.
 
     Args:
         model: The source.
@@ -232,8 +246,10 @@ def best_mix(
     weighed: list[Mix] = []
     best: Mix | None = None
     for shape in track(list(_shapes(model)), "weighing mixes", prober.progress, unit="shapes"):
+        if best is not None and prober.at_least(shape, whole) >= best.damage:
+            continue
         stored = least_damage(table_of(shape, model, table), target - overhead_of(shape, whole, overhead))
-        if stored is None or (best is not None and stored >= best.damage):
+        if stored is None or (best is not None and stored + prober.at_least(shape, whole) >= best.damage):
             continue
         mix = Mix(shape, prober.structural(shape, whole), stored)
         weighed.append(mix)

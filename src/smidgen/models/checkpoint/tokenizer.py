@@ -64,7 +64,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     if kind != "gpt2" or pre not in SPLITTINGS:
         raise Unsupported(
             f"The GGUF file's tokenizer ({kind!r}, splitting {pre!r}) cannot be rebuilt.",
-            remedy=f"Known: byte-level BPE with {', '.join(SPLITTINGS)}. Use the model's safetensors, or run it as it is.",
+            remedy=f"Known: byte-level BPE with {', '.join(SPLITTINGS)}. Take the model's safetensors, or only run it.",
         )
     missing = [key for key in ("tokens", "merges") if f"tokenizer.ggml.{key}" not in metadata]
     if missing:

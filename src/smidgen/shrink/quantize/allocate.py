@@ -9,11 +9,13 @@ of H⁻¹). The sizes and damages make a knapsack, solved exactly over bytes in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from smidgen import formats
 from smidgen.progress import Progress, silent, track
+from smidgen.shrink.quantize.sensitivity import costs_of
 from smidgen.shrink.quantize.solvers.gptq import inverse_factor
 
 if TYPE_CHECKING:
@@ -23,9 +25,8 @@ if TYPE_CHECKING:
     from smidgen.shrink.quantize.sensitivity import Sensitivity
 
 BUCKETS = 1 << 17
-SAMPLED_ROWS = 64
-SAMPLED_TOKENS = 1024
-DAMPING = 0.01
+SAMPLED_ROWS, SAMPLED_TOKENS = 32, 512
+TRIED_TOGETHER = 30
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def choices(
     model: Model,
     sensitivity: Sensitivity,
     *,
+    factors: Mapping[str, float] | None = None,
     allowed: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> dict[str, list[Choice]]:
@@ -61,6 +63,7 @@ def choices(
     Args:
         model: The model to be quantised.
         sensitivity: What `probe` found of it.
+        factors: What `sensitivity.factors` measured, by matrix name; 1 where None.
         allowed: Names of the formats to consider; all block formats where None.
         progress: Receives one event per matrix.
 
@@ -68,53 +71,78 @@ def choices(
         By matrix name the choices on the Pareto front of bytes and damage, smallest first.
     """
     names = tuple(allowed) if allowed else block_formats()
-    factors = _Factors(model, sensitivity)
-    table = {}
-    for name in track(list(model.anatomy.matrices()), "predicting damage", progress, unit="matrices"):
-        weight, importance, row_weights = factors.sample(name)
-        total = model.weight(name)
-        found = []
-        for candidate in names:
-            number_format = formats.find(candidate)
-            if not number_format.fits(total.shape[1]):
-                continue
-            change = number_format.unpack(number_format.quantize(weight, importance)) - weight
-            damage = 0.5 * float((change.square() @ importance) @ row_weights)
-            found.append(Choice(candidate, number_format.bytes_for(tuple(total.shape)), damage))
-        table[name] = pareto_front(found)
-    return table
+    costs, off = _Costs(model, sensitivity), factors or {}
+    table: dict[str, list[Choice]] = {}
+    for members in track(_alike(model), "predicting damage", progress, unit="groups"):
+        sampled = {name: costs.sample(name) for name in members}
+        for name, found in _tried(model, sampled, names).items():
+            table[name] = pareto_front(replace(choice, damage=choice.damage * off.get(name, 1.0)) for choice in found)
+    return {name: table[name] for name in model.anatomy.matrices()}
 
 
-class _Factors:
+def _alike(model: Model) -> list[list[str]]:
+    """Group the matrices by the width of their rows, so that many are tried at once."""
+    groups: dict[int, list[list[str]]] = {}
+    for name in model.anatomy.matrices():
+        lists = groups.setdefault(model.weight(name).shape[1], [[]])
+        if len(lists[-1]) == TRIED_TOGETHER:
+            lists.append([])
+        lists[-1].append(name)
+    return [members for lists in groups.values() for members in lists]
+
+
+def _tried(
+    model: Model, sampled: Mapping[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]], names: Sequence[str]
+) -> dict[str, list[Choice]]:
+    """Round the sampled rows of matrices of one width in every format that can hold them."""
+    import torch
+
+    counts = [len(weight) for weight, _, _ in sampled.values()]
+    weights = torch.cat([weight for weight, _, _ in sampled.values()])
+    importance = torch.cat(
+        [column.expand(count, -1) for (_, column, _), count in zip(sampled.values(), counts, strict=True)]
+    )
+    found: dict[str, list[Choice]] = {name: [] for name in sampled}
+    for candidate in names:
+        number_format = formats.find(candidate)
+        if not number_format.fits(weights.shape[1]):
+            continue
+        change = number_format.unpack(number_format.quantize(weights, importance)) - weights
+        per_row = torch.split((change.square() * importance).sum(1), counts)
+        for (name, (_, _, rows)), errors in zip(sampled.items(), per_row, strict=True):
+            size = number_format.bytes_for(tuple(model.weight(name).shape))
+            found[name].append(Choice(candidate, size, 0.5 * float(errors @ rows)))
+    return found
+
+
+class _Costs:
     """Per matrix: the rows to try, what each column's error costs, and what each row's error costs."""
 
     def __init__(self, model: Model, sensitivity: Sensitivity) -> None:
         self.model, self.sensitivity = model, sensitivity
-        anatomy = model.anatomy
-        self.sites = {f"{path}.weight": site.name for site in anatomy.sites() for path in site.modules}
-        self.columns: dict[str, torch.Tensor] = {}
-
-    def _importance(self, key: str, hessian: torch.Tensor) -> torch.Tensor:
-        if key not in self.columns:
-            self.columns[key] = 1 / inverse_factor(hessian, DAMPING).diagonal().square()
-        return self.columns[key]
+        # Matrices that read the same input share one Hessian, and what comes of it.
+        self.importance: dict[int, torch.Tensor] = {}
 
     def sample(self, name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return rows ``[n, columns]``, importance ``[columns]`` and row weights ``[n]`` that stand for all rows."""
         import torch
 
-        weight, probed, anatomy = self.model.weight(name).detach(), self.sensitivity, self.model.anatomy
+        weight, anatomy = self.model.weight(name).detach(), self.model.anatomy
+        hessian, total = costs_of(self.model, self.sensitivity, name)
         if name == f"{anatomy.embedding}.weight":
-            hessian = probed.tied_hessian() if anatomy.tied else probed.embedding
-            rows = probed.token_share.topk(min(SAMPLED_TOKENS, len(weight))).indices
-            shares = probed.token_share[rows]
-            return weight[rows].float(), self._importance("embedding", hessian), shares / shares.sum()
-        site = self.sites[name]
-        costs = probed.head if site == "head" else probed.outputs[name]
-        step = max(1, len(weight) // SAMPLED_ROWS)
-        rows = torch.arange(0, len(weight), step)
-        importance = self._importance(site, probed.hessians[site])
-        return weight[rows].float(), importance, costs[rows] * (costs.sum() / costs[rows].sum())
+            shares = self.sensitivity.token_share
+            rows = shares.topk(min(SAMPLED_TOKENS, len(weight))).indices
+        else:
+            shares = self.sensitivity.head if name == f"{anatomy.head}.weight" else self.sensitivity.outputs[name]
+            rows = torch.arange(0, len(weight), max(1, len(weight) // SAMPLED_ROWS))
+        weights = shares[rows] * (total / shares[rows].sum())
+        return weight[rows].float(), self._importance(hessian), weights
+
+    def _importance(self, hessian: torch.Tensor) -> torch.Tensor:
+        key = hessian.data_ptr()
+        if key not in self.importance:
+            self.importance[key] = inverse_factor(hessian).diagonal().square().reciprocal()
+        return self.importance[key]
 
 
 def pareto_front(found: Iterable[Choice]) -> list[Choice]:
@@ -168,7 +196,7 @@ def _hull(front: Sequence[Choice]) -> list[tuple[float, int]]:
         while len(hull) > 1 and _slope(hull[-1], choice) <= _slope(hull[-2], hull[-1]):
             hull.pop()
         hull.append(choice)
-    return [(one.damage - two.damage, two.bytes - one.bytes) for one, two in zip(hull, hull[1:], strict=False)]
+    return [(one.damage - two.damage, two.bytes - one.bytes) for one, two in pairwise(hull)]
 
 
 def _slope(one: Choice, two: Choice) -> float:
@@ -178,7 +206,8 @@ def _slope(one: Choice, two: Choice) -> float:
 def allocate(table: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice] | None:
     """Choose a format for every matrix with the least total damage within a budget of bytes.
 
-    A multiple-choice knapsack, solved by dynamic programming over bytes counted in small steps, rounded up so that the budget always holds.
+    A multiple-choice knapsack, solved by dynamic programming over bytes counted in small steps, rounded up so that
+    the budget always holds.
 
     Args:
         table: The choices by matrix name.

@@ -12,14 +12,13 @@ from smidgen.models.model import Model, PackedTensor
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.precision import autocast, exact
 from smidgen.shrink.quantize import solvers
-from smidgen.shrink.quantize.sensitivity import Sensitivity, probe
+from smidgen.shrink.quantize.sensitivity import PROBED_WINDOWS, Sensitivity, head_moments, probe
 
 if TYPE_CHECKING:
     import torch
 
 
 HEAD = "head"
-PROBED_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Quantize:
         chosen = self.chosen(model)
         result = model.clone()
         work = _Work(result, chosen, solvers.find(self.solver, **self._solver_fields()), progress)
-        embedding = self._embedding_hessian(model, chosen, calibration, sensitivity)
+        embedding = self._embedding_hessian(model, calibration, sensitivity, progress)
         with torch.no_grad(), autocast():
             work.quantize_embedding(embedding)
             work.quantize_blocks(calibration)
@@ -74,16 +73,19 @@ class Quantize:
         parameters["calibration_tokens"] = calibration.numel()
         return replace(result, packed=work.packed).with_step("quantize", **parameters)
 
+    def needs_sensitivity(self, model: Model) -> bool:
+        """Whether quantising this model goes by its `Sensitivity`: when the embedding is the head as well."""
+        return model.anatomy.tied and f"{model.anatomy.embedding}.weight" in self.chosen(model)
+
     def _embedding_hessian(
-        self, model: Model, chosen: Mapping[str, str], calibration: torch.Tensor, known: Sensitivity | None
-    ) -> torch.Tensor | None:
+        self, model: Model, calibration: torch.Tensor, known: Sensitivity | None, progress: Progress
+    ) -> torch.Tensor:
         import torch
 
-        if f"{model.anatomy.embedding}.weight" not in chosen:
-            return None
-        if not model.anatomy.tied:
+        if not self.needs_sensitivity(model):
             return torch.eye(model.anatomy.hidden_size)
-        return (known or probe(model, calibration[:PROBED_WINDOWS])).tied_hessian()
+        probed = known or probe(model, calibration[:PROBED_WINDOWS], progress=progress)
+        return head_moments(model, calibration, progress=progress) + probed.embedding
 
     def _solver_fields(self) -> dict[str, float]:
         return {"damping": self.damping} if self.solver == "gptq" else {}
@@ -125,7 +127,9 @@ class _Work:
                 packed = self._solve(torch.cat([weight.float() for weight in weights]), hessian, format_name)
                 values = formats.find(format_name).unpack(packed)
             rows = [len(weight) for weight in weights]
-            for name, weight, data, value in zip(members, weights, packed.split(rows), values.split(rows), strict=True):
+            for name, weight, data, value in zip(
+                members, weights, torch.split(packed, rows), torch.split(values, rows), strict=True
+            ):
                 weight.copy_(value)
                 self.packed[name] = PackedTensor(format_name, data.clone(), (weight.shape[0], weight.shape[1]))
                 self.done += 1
@@ -175,7 +179,7 @@ def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
     flat = inputs.reshape(-1, inputs.shape[-1])
     total = torch.zeros(flat.shape[-1], flat.shape[-1])
     with exact():
-        for part in flat.split(rows):
+        for part in torch.split(flat, rows):
             values = part.float()
             total.addmm_(values.T, values)
     return total / len(flat)
@@ -185,5 +189,7 @@ def final_hidden(model: Model, calibration: torch.Tensor, *, batch: int = 8) -> 
     """What the head reads, ``[windows, length, hidden]``."""
     import torch
 
-    parts = [model.module.base_model(part, use_cache=False).last_hidden_state for part in calibration.split(batch)]
+    parts = [
+        model.module.base_model(part, use_cache=False).last_hidden_state for part in torch.split(calibration, batch)
+    ]
     return torch.cat(parts)

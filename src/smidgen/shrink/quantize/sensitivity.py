@@ -11,13 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from smidgen import divergence
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.precision import autocast, exact
+from smidgen.shrink.quantize.solvers.gptq import inverse_factor
 
 if TYPE_CHECKING:
     import torch
 
     from smidgen.models.model import Model
+
+
+PROBED_WINDOWS = 4
+NOISE = 0.004
+"""Squared size of the rounding errors that `factors` injects, relative to the weights: about what 4 bits leave."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,11 @@ class Sensitivity:
 
     Attributes:
         outputs: For every matrix of the blocks, mean squared output gradient of each row, ``[rows]``.
-        hessians: For every site, mean x·xᵀ of its inputs, ``[width, width]``; ``head`` for the head.
+        hessians: For every site, mean x·xᵀ of its inputs, ``[width, width]``; for ``head`` each token counts by
+            how uncertain its prediction is, see `head_moments`.
         embedding: Mean g·gᵀ at the embedding's output, ``[hidden, hidden]``.
         token_share: How often each token was read, ``[vocabulary]``, sums to 1.
-        head: Mean p·(1−p) of each token, ``[vocabulary]``.
+        head: Share of each row of the head in its cost, mean p·(1−p), ``[vocabulary]``, sums to 1.
         tokens: How many tokens were probed.
     """
 
@@ -44,9 +52,39 @@ class Sensitivity:
         """Return the Hessian of a matrix that is embedding and head at once, ``[hidden, hidden]``.
 
         As the head, row i costs ½·head_i·(Δw·H·Δwᵀ); as the embedding, ½·share_i·(Δw·E·Δwᵀ). Both weigh rows
-        by how often the token occurs, so one matrix stands for all rows: the mean of both over the tokens read.
+        by how often the token occurs, so one matrix stands for all rows.
         """
-        return self.hessians["head"] * self.head.sum() + self.embedding
+        return self.hessians["head"] + self.embedding
+
+
+def head_moments(model: Model, windows: torch.Tensor, *, progress: Progress = silent) -> torch.Tensor:
+    """Return what the head's errors cost, Σ_i p_i·(1−p_i)·x·xᵀ on average, ``[hidden, hidden]``.
+
+    The second-order KL divergence of a change Δz of the logits is half their variance under p, and Δz = ΔW·x:
+    where the model is sure of the next token, an error of the head does no harm.
+
+    Args:
+        model: The model.
+        windows: Token ids, int64 ``[windows, length]``.
+        progress: Receives one event per window.
+    """
+    import torch
+
+    total = torch.zeros(model.anatomy.hidden_size, model.anatomy.hidden_size)
+    head = model.module.get_submodule(model.anatomy.head)
+    with torch.no_grad():
+        for window in track(torch.split(windows, 1), "weighing the head", progress, unit="windows"):
+            with autocast():
+                hidden = model.module.base_model(window, use_cache=False).last_hidden_state[0]
+                logits = head(hidden)
+            with exact():
+                _add_uncertain(total, hidden.float(), logits.float().softmax(-1))
+    return total / windows.numel()
+
+
+def _add_uncertain(total: torch.Tensor, hidden: torch.Tensor, probabilities: torch.Tensor) -> None:
+    uncertainty = 1 - probabilities.square().sum(-1, keepdim=True)
+    total.addmm_((hidden * uncertainty).T, hidden)
 
 
 def probe(model: Model, windows: torch.Tensor, *, seed: int = 0, progress: Progress = silent) -> Sensitivity:
@@ -65,7 +103,7 @@ def probe(model: Model, windows: torch.Tensor, *, seed: int = 0, progress: Progr
     frozen = {name: value.requires_grad for name, value in model.module.named_parameters()}
     model.module.requires_grad_(False)
     try:
-        for window in track(windows.split(1), "probing sensitivity", progress, unit="windows"):
+        for window in track(torch.split(windows, 1), "probing sensitivity", progress, unit="windows"):
             collector.add(window, generator)
     finally:
         collector.remove()
@@ -85,19 +123,23 @@ class _Collector:
         self.outputs: dict[str, torch.Tensor] = {}
         self.hessians: dict[str, torch.Tensor] = {}
         self.embedding = torch.zeros(anatomy.hidden_size, anatomy.hidden_size)
+        self.uncertain, self.final = torch.zeros_like(self.embedding), torch.empty(0)
         self.read = torch.zeros(anatomy.vocabulary_size)
         self.head = torch.zeros(anatomy.vocabulary_size)
         embedding = model.module.get_submodule(anatomy.embedding)
         self.hooks = [embedding.register_forward_hook(self._start_gradients)]
         for site in anatomy.sites():
             first = model.module.get_submodule(site.modules[0])
+            if site.block is None:
+                self.hooks.append(first.register_forward_pre_hook(self._keep_final))
+                continue
             self.hooks.append(first.register_forward_pre_hook(self._read_inputs(site.name)))
-            for path in site.modules if site.block is not None else ():
+            for path in site.modules:
                 self.hooks.append(model.module.get_submodule(path).register_forward_hook(self._watch_output(path)))
 
     def _start_gradients(self, module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         output = output.detach().requires_grad_()
-        output.register_hook(self._add_embedding_gradient)
+        output.register_hook(self._add_embedding_gradient)  # type: ignore[no-untyped-call]
         return output
 
     def _add_embedding_gradient(self, gradient: torch.Tensor) -> None:
@@ -116,6 +158,9 @@ class _Collector:
 
         return before
 
+    def _keep_final(self, module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.final = inputs[0].detach().float().flatten(0, 1)
+
     def _watch_output(self, path: str) -> Any:
         def add(gradient: torch.Tensor) -> None:
             squares = gradient.detach().float().square().flatten(0, 1).sum(0)
@@ -123,7 +168,7 @@ class _Collector:
             self.outputs[name] = self.outputs[name] + squares if name in self.outputs else squares
 
         def after(module: Any, inputs: Any, output: torch.Tensor) -> None:
-            output.register_hook(add)
+            output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return after
 
@@ -136,6 +181,8 @@ class _Collector:
             probabilities = logits.detach().float().softmax(-1)
             drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
             self.head += probabilities.sub(probabilities.square()).sum(0)
+            with exact():
+                _add_uncertain(self.uncertain, self.final, probabilities)
             # d log p(drawn) / d logits = one-hot − p.
             probabilities[torch.arange(len(drawn)), drawn] -= 1
         logits.backward(probabilities.to(logits.dtype))
@@ -150,9 +197,82 @@ class _Collector:
         count = self.tokens
         return Sensitivity(
             outputs={name: value / count for name, value in self.outputs.items()},
-            hessians={name: value / count for name, value in self.hessians.items()},
+            hessians={name: value / count for name, value in self.hessians.items()} | {"head": self.uncertain / count},
             embedding=self.embedding / count,
             token_share=self.read / count,
-            head=self.head / count,
+            head=self.head / self.head.sum(),
             tokens=count,
         )
+
+
+def factors(
+    model: Model, sensitivity: Sensitivity, windows: torch.Tensor, *, seed: int = 0, progress: Progress = silent
+) -> dict[str, float]:
+    """Measure how far the prediction is off, by injecting errors of known size into each kind of matrix.
+
+    The Kronecker factors leave out how errors add up over layers and tokens, by a factor that is much the same
+    for all matrices of a role and differs between roles. The errors injected are shaped as compensation leaves
+    them: with rounding errors ε, ΔW = (ε/diag U)·U, U the Cholesky factor of H⁻¹.
+
+    Args:
+        model: The model; it is not changed.
+        sensitivity: What `probe` found of it.
+        windows: A few windows of text, int64 ``[windows, length]``.
+        seed: Of the noise.
+        progress: Receives one event per role.
+
+    Returns:
+        By matrix name the factor by which a predicted damage must be multiplied.
+    """
+    import torch
+
+    work = model.clone()
+    roles = _roles(model)
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad(), autocast():
+            return torch.cat(
+                [work.module(window, use_cache=False).logits[0].float() for window in torch.split(windows, 1)]
+            )
+
+    reference, found = logits(), {}
+    for names in track(list(roles.values()), "measuring sensitivity", progress, unit="roles"):
+        generator = torch.Generator().manual_seed(seed)
+        predicted = 0.0
+        for name in names:
+            weight = model.weight(name).detach()
+            hessian, row_costs = costs_of(model, sensitivity, name)
+            factor = inverse_factor(hessian)
+            variance = NOISE * float(weight.float().square().mean())
+            rounding = torch.randn(weight.shape, generator=generator) * variance**0.5
+            work.weight(name).data.copy_(weight + (rounding / factor.diagonal()) @ factor)
+            predicted += 0.5 * variance * float(row_costs * factor.diagonal().square().reciprocal().sum())
+        measured = float(divergence.kl(reference, logits()).mean())
+        for name in names:
+            work.weight(name).data.copy_(model.weight(name).detach())
+            found[name] = measured / predicted if predicted > 0 else 1.0
+    return found
+
+
+def _roles(model: Model) -> dict[str, list[str]]:
+    anatomy = model.anatomy
+    roles: dict[str, list[str]] = {"embedding": [f"{anatomy.embedding}.weight"]}
+    for block in anatomy.blocks:
+        for projection in block.projections.values():
+            members = roles.setdefault(projection.role, [])
+            if projection.weight not in members:
+                members.append(projection.weight)
+    if not anatomy.tied:
+        roles["head"] = [f"{anatomy.head}.weight"]
+    return roles
+
+
+def costs_of(model: Model, sensitivity: Sensitivity, name: str) -> tuple[torch.Tensor, float]:
+    """Return the Hessian of a matrix's inputs ``[columns, columns]`` and the summed cost of its rows."""
+    anatomy = model.anatomy
+    if name == f"{anatomy.embedding}.weight":
+        return (sensitivity.tied_hessian() if anatomy.tied else sensitivity.embedding), 1.0
+    if name == f"{anatomy.head}.weight":
+        return sensitivity.hessians["head"], 1.0
+    site = next(site.name for site in anatomy.sites() for path in site.modules if f"{path}.weight" == name)
+    return sensitivity.hessians[site], float(sensitivity.outputs[name].sum())

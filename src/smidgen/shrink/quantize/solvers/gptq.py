@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STRIDE = 32
 ROWS_AT_A_TIME = 8192
-MOST_DAMPING = 1.0
+DAMPING, MOST_DAMPING = 0.01, 1.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Gptq(Solver):
         True
     """
 
-    damping: float = 0.01
+    damping: float = DAMPING
 
     def solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: BlockFormat) -> torch.Tensor:
         """Quantise one matrix; see `Solver.solve`."""
@@ -54,11 +54,11 @@ class Gptq(Solver):
                 "The solver 'gptq' needs calibration statistics for this matrix.", remedy="Use 'nearest'."
             )
         factor = inverse_factor(hessian, self.damping)
-        parts = weight.float().split(ROWS_AT_A_TIME)
+        parts = torch.split(weight.float(), ROWS_AT_A_TIME)
         return torch.cat([_compensate(part, factor, number_format) for part in parts])
 
 
-def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
     """Upper Cholesky factor U of H⁻¹ (H⁻¹ = Uᵀ·U), ``[columns, columns]`` float32.
 
     Inputs that never occur get the mean diagonal, so that their weights are rounded and repair nothing.
@@ -81,7 +81,8 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if not failed and bool(upper.isfinite().all()):
-                return upper.float()
+                found: torch.Tensor = upper.float()
+                return found
         damping *= 10
     raise InvalidInput(
         "The calibration statistics of a matrix cannot be inverted.", remedy="Use more calibration text."
