@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from smidgen.models.load import load as load
     from smidgen.recipe.make import apply as apply
     from smidgen.recipe.make import make as make
+    from smidgen.recipe.verify import verify as verify
     from smidgen.verbs import distill as distill
     from smidgen.verbs import prune as prune
     from smidgen.verbs import pull as pull
@@ -29,6 +30,7 @@ _VERBS = {
     "pull": "smidgen.verbs",
     "quantize": "smidgen.verbs",
     "run": "smidgen.verbs",
+    "verify": "smidgen.recipe.verify",
 }
 """Public verb -> the module that holds the function of that name."""
 
@@ -45,6 +47,7 @@ __all__ = [
     "pull",
     "quantize",
     "run",
+    "verify",
 ]
 
 
