@@ -61,7 +61,8 @@ class Gptq(Solver):
 def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
     """Upper Cholesky factor U of H⁻¹ (H⁻¹ = Uᵀ·U), ``[columns, columns]`` float32.
 
-    Inputs that never occur get the mean diagonal, so that their weights are rounded and repair nothing.
+    Inputs that never occur get the mean diagonal (1 where none occurs), so that their weights are rounded and repair
+    nothing.
 
     Args:
         hessian: ``[columns, columns]``.
@@ -75,6 +76,7 @@ def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Ten
     exact = hessian.double()
     diagonal = exact.diagonal()
     mean = diagonal.mean()
+    mean = torch.where(mean == 0, 1.0, mean)
     exact = exact + torch.diag(torch.where(diagonal > 0, 0.0, mean))
     while damping <= MOST_DAMPING:
         lower, failed = torch.linalg.cholesky_ex(exact + torch.eye(len(exact), dtype=exact.dtype) * mean * damping)
