@@ -110,7 +110,8 @@ class Anatomy:
         """Yield every group of linear layers that read one input, in the order of their computation."""
         for block in self.blocks:
             for role, members in SITE_ROLES.items():
-                paths = dict.fromkeys(block.projections[member].path for member in members if member in block.projections)
+                known = (block.projections[member] for member in members if member in block.projections)
+                paths = dict.fromkeys(projection.path for projection in known)
                 if paths:
                     yield Site(f"{block.path}.{role}", block.index, tuple(paths))
         yield Site("head", None, (self.head,))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import machine
 from smidgen.errors import InvalidInput, Locked, OutOfResources, RecipeError
+from smidgen.export.runnable import gguf_of
 from smidgen.models.files import make_folder, require_free
 from smidgen.progress import Event, Progress, silent
 from smidgen.recipe import handover, receipt
@@ -281,10 +282,10 @@ class _Job:
         self._require_resources(self.local.bytes)
         source = load_local(self.local, progress=progress)
         windows = recipe.windows if recipe else journal.decide("calibration windows", self._windows)
-        length = recipe.length if recipe else WINDOW_LENGTH
+        length = recipe.length if recipe else min(WINDOW_LENGTH, source.anatomy.context_length)
         self.materials = Materials(source, texts, windows, length, order.seed, order.threads)
         self.runner = Runner(self.materials, self.work / "steps", progress)
-        self.proof = Proof(self.materials, self._source_file(source), self.work, progress)
+        self.proof = Proof(self.materials, gguf_of(self.local, store, progress=progress), progress)
 
     def _check_recipe(self, recipe: Recipe | None, text_sha256: str) -> None:
         if recipe is None:
@@ -320,17 +321,6 @@ class _Job:
         quantised = self.local.kind == "gguf"
         parameters = size * 8 // 5 if quantised else size // 2
         return {"memory": parameters * 4 * 3 + 1_500_000_000, "disk": parameters * 4 * 3}
-
-    def _source_file(self, source: Model) -> Path:
-        """Return the source as GGUF: the file itself, or one written in float16 for measuring."""
-        from smidgen.export import gguf
-
-        if self.local.kind == "gguf":
-            return self.local.path
-        path = self.work / "source.gguf"
-        if not path.is_file():
-            gguf.write(source, path, float_format="float16", progress=self.progress)
-        return path
 
     def planner(self) -> Planner:
         """Return the planner of this run."""
@@ -408,8 +398,7 @@ class _Job:
         handover.write_papers(self.folder, model, recipe, content, self.local.files)
         self.journal.decide("finished", lambda: True)
         shutil.rmtree(self.work / "steps", ignore_errors=True)
-        for name in ("result.gguf", "source.gguf"):
-            (self.work / name).unlink(missing_ok=True)
+        (self.work / "result.gguf").unlink(missing_ok=True)
         return Outcome(self.folder, content, receipt.verdict(content["met"]))
 
     def _before_storing(self, steps: Sequence[Step]) -> Model | None:

@@ -48,7 +48,7 @@ class Materials:
         """Cut training windows and, from other places of the same text, a few to watch overfitting with."""
         from smidgen.data.packing import windows
 
-        cut = windows(self.texts.calibration, model.tokenizer, length=HEALING_LENGTH, seed=self.seed)
+        cut = windows(self.texts.calibration, model.tokenizer, length=min(HEALING_LENGTH, self.length), seed=self.seed)
         watched = max(1, min(16, round(len(cut) * WATCHED_SHARE)))
         return cut[:-watched], cut[-watched:]
 

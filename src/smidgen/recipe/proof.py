@@ -33,13 +33,11 @@ class Proof:
     Attributes:
         materials: The source and the texts.
         source: The source's GGUF.
-        work: Folder for what is kept between runs.
         progress: Receives reports.
     """
 
     materials: Materials
     source: Path
-    work: Path
     progress: Progress
 
     @cached_property
@@ -126,16 +124,13 @@ def prove(
     }
 
 
-def kept_tokens_of(source: Path, result: Path) -> tuple[int, ...] | None:
+def kept_tokens_of(source: Path, result: Path) -> list[int] | None:
     """Return for every token of a pruned vocabulary its id in the source, read from the two files; None if alike."""
+    from smidgen.evaluate.measure import kept_tokens
     from smidgen.models.checkpoint import gguf
 
-    before = gguf.read(source).metadata["tokenizer.ggml.tokens"]
-    after = gguf.read(result).metadata["tokenizer.ggml.tokens"]
-    if len(before) == len(after):
-        return None
-    place = {token: number for number, token in enumerate(before)}
-    return tuple(place[token] for token in after)
+    before, after = (gguf.read(path).metadata["tokenizer.ggml.tokens"] for path in (source, result))
+    return kept_tokens(before, after)
 
 
 def _quality(proof: Proof, path: Path, text: Text, windows: int) -> dict[str, Any]:
@@ -146,6 +141,7 @@ def _quality(proof: Proof, path: Path, text: Text, windows: int) -> dict[str, An
         path,
         text,
         windows=windows,
+        length=proof.materials.length,
         kept_tokens=kept_tokens_of(proof.source, path),
         threads=proof.materials.threads,
         progress=proof.progress,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
+from smidgen.export.runnable import gguf_of
 from smidgen.models.files import sha256_of
 from smidgen.progress import Event, Progress, silent
 from smidgen.recipe import handover, receipt
@@ -62,13 +63,13 @@ def verify(folder: str | Path, *, offline: bool = False, progress: Progress = si
     checks: list[dict[str, Any]] = [
         {"name": "sha256", "receipt": expected, "measured": digest, "tolerance": None, "ok": digest == expected}
     ]
-    source = _source(content, place, offline, progress)
+    source = _source(content, offline, progress)
     for written in content["quality"]:
         checks += _again(place, source, result, written, content["machine"]["threads"], progress)
     return Verification(place, checks)
 
 
-def _source(content: Mapping[str, Any], place: Path, offline: bool, progress: Progress) -> Path:
+def _source(content: Mapping[str, Any], offline: bool, progress: Progress) -> Path:
     """Return the source's GGUF, written afresh from safetensors where it was none."""
     from smidgen.models.reference import parse
     from smidgen.models.sources import fetch
@@ -78,15 +79,7 @@ def _source(content: Mapping[str, Any], place: Path, offline: bool, progress: Pr
     local: LocalModel = fetch(parse(wanted["name"], store), store, offline=offline, progress=progress)
     if local.sha256 != wanted["sha256"]:
         raise InvalidInput(f"{wanted['name']} has changed: its sha256 is not the one in the receipt.")
-    if local.kind == "gguf":
-        return local.path
-    from smidgen.export import gguf
-    from smidgen.models.load import load_local
-
-    path = place / ".smidgen" / "source.gguf"
-    path.parent.mkdir(exist_ok=True)
-    gguf.write(load_local(local, progress=progress), path, float_format="float16", progress=progress)
-    return path
+    return gguf_of(local, store, progress=progress)
 
 
 def _again(
