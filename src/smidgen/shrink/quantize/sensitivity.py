@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smidgen import divergence
+from smidgen.errors import InvalidInput
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.precision import autocast, exact
 from smidgen.shrink.quantize.solvers.gptq import inverse_factor
@@ -95,6 +96,9 @@ def probe(model: Model, windows: torch.Tensor, *, seed: int = 0, progress: Progr
         windows: Token ids, int64 ``[windows, length]``; about 2,000 tokens are enough.
         seed: Of the labels drawn from the model's predictions.
         progress: Receives one event per window.
+
+    Raises:
+        InvalidInput: The model predicts what is no number.
     """
     import torch
 
@@ -179,6 +183,8 @@ class _Collector:
             logits = self.model.module(window, use_cache=False).logits[0]
         with torch.no_grad():
             probabilities = logits.detach().float().softmax(-1)
+            if not bool(probabilities.isfinite().all()):
+                raise InvalidInput("The model's predictions are not finite numbers: its weights are damaged.")
             drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
             self.head += probabilities.sub(probabilities.square()).sum(0)
             with exact():
