@@ -49,8 +49,12 @@ class Journal:
     def _read(self) -> None:
         try:
             data = json.loads(self.path.read_text(encoding="utf-8"))
-            identity, self.entries = data["identity"], data["entries"]
-        except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+            identity, self.entries = dict(data["identity"]), data["entries"]
+            if data["format"] != FORMAT:
+                raise ValueError(f"its format is {data['format']!r}, and {FORMAT} is expected")
+            # Only to see that every entry is whole.
+            [(entry["name"], entry["value"], float(entry["at"])) for entry in self.entries]
+        except (ValueError, LookupError, TypeError) as error:
             raise DamagedFile(f"{self.path} cannot be read: {error}.", remedy="Start anew with --fresh.") from error
         if identity != self.identity:
             names = sorted(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from smidgen.errors import DamagedFile, RecipeError, ReferenceNotFound
+from smidgen.errors import DamagedFile, RecipeError, ReferenceNotFound, SmidgenError
 
 FORMAT = 1
 FIELDS = {"format", "source", "sha256", "data", "data_sha256", "windows", "length", "seed", "threads", "steps"}
@@ -40,30 +41,47 @@ class Step:
         """Make the operation.
 
         Raises:
-            RecipeError: The operation or one of its parameters does not exist, or one that is needed is missing.
+            RecipeError: The operation or one of its parameters does not exist, is missing or of a wrong type.
+            InvalidInput: The parameters do not go together.
+            ReferenceNotFound: A parameter names what does not exist.
         """
         known = operations()
         if self.operation not in known:
             raise RecipeError([str(ReferenceNotFound.among("operation", self.operation, known))])
         kind = known[self.operation]
         fields = {item.name: item for item in dataclasses.fields(kind)}
-        problems = [
-            str(ReferenceNotFound.among(f"parameter of {self.operation}", name, fields))
-            for name in self.parameters
-            if name not in fields
-        ]
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in self.parameters.items()}
+        problems = _unfit(self.operation, kind, values)
         for name, item in fields.items():
             optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
             if not optional and name not in self.parameters:
                 problems.append(f"{self.operation} needs {name!r}.")
         if problems:
             raise RecipeError(problems)
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in self.parameters.items()}
         return kind(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, the operation first."""
         return {"operation": self.operation, **self.parameters}
+
+
+def _unfit(operation: str, kind: type[Any], values: Mapping[str, Any]) -> list[str]:
+    """Name the parameters that an operation does not have, or that are of another type than its fields."""
+    import typing
+
+    from pydantic import TypeAdapter, ValidationError
+
+    problems, hints = [], typing.get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            problems.append(str(ReferenceNotFound.among(f"parameter of {operation}", str(name), hints)))
+            continue
+        try:
+            TypeAdapter(hints[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            wanted = error.errors(include_url=False)[0]["msg"]
+            problems.append(f"{name!r} of {operation} is {value!r}: {wanted[0].lower()}{wanted[1:]}.")
+    return problems
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,11 @@ class Recipe:
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "steps"}
         content = {"format": FORMAT, **values, "steps": [step.to_dict() for step in self.steps]}
         text: str = yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True)
-        return text
+        if text.replace("\n", "").isprintable():
+            return text
+        # Letters that YAML takes for line ends would not come back.
+        escaped: str = yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=False)
+        return escaped
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -140,20 +162,27 @@ def _problems(content: Mapping[str, Any]) -> list[str]:
     if not isinstance(content.get("source"), str):
         problems.append("'source' must name a model.")
     for name, least in (("windows", 1), ("length", 16), ("seed", 0), ("threads", 1)):
-        value = content.get(name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        value = content.get(name, least)
+        optional = name == "threads" and value is None
+        if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             problems.append(f"{name!r} must be a whole number of at least {least}, not {value!r}.")
+    if not isinstance(content.get("data"), str | None):
+        problems.append(f"'data' must name a text, not {content['data']!r}.")
+    for name in ("sha256", "data_sha256"):
+        value = content.get(name)
+        if value is not None and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+            problems.append(f"{name!r} must be 64 hexadecimal digits, not {value!r}; leave it out to leave it open.")
     steps = content.get("steps")
     if not isinstance(steps, list) or not steps:
         return [*problems, "'steps' must list at least one step."]
     for number, entry in enumerate(steps, 1):
-        if not isinstance(entry, dict) or "operation" not in entry:
-            problems.append(f"step {number} has no 'operation'.")
+        if not isinstance(entry, dict) or not isinstance(entry.get("operation"), str):
+            problems.append(f"step {number} has no 'operation': name one of {', '.join(sorted(operations()))}.")
             continue
         try:
             Step(entry["operation"], {name: value for name, value in entry.items() if name != "operation"}).build()
         except RecipeError as error:
             problems += [f"step {number}: {problem}" for problem in error.problems]
-        except (TypeError, ValueError) as error:
+        except SmidgenError as error:
             problems.append(f"step {number}: {error}")
     return problems

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smidgen import formats
-from smidgen.errors import InvalidInput, RecipeError, ReferenceNotFound
+from smidgen.errors import InvalidInput, RecipeError
 from smidgen.shrink.quantize import quantize as quantize_file
 from smidgen.shrink.quantize import solvers
 from smidgen.shrink.quantize.quantize import Quantize, second_moments
@@ -195,11 +195,12 @@ def test_every_fault_is_named_at_once(tiny_model, windows):
     assert hooks_of(model.module) == 0
 
 
-def test_names_that_do_not_exist_are_errors_for_people(tiny_model, windows):
-    with pytest.raises(ReferenceNotFound, match="q4_0"):
-        Quantize(default="q4_00").apply(tiny_model(), windows)
-    with pytest.raises(ReferenceNotFound, match="gptq"):
-        Quantize(default="q4_0", solver="gtpq").apply(tiny_model(), windows)
+def test_names_that_do_not_exist_are_collected():
+    with pytest.raises(RecipeError) as caught:
+        Quantize(formats={"a": "q4_00", "b": "q4_00"}, default="q9", solver="gtpq", damping=0)
+    assert len(caught.value.problems) == 4
+    for words in ("Did you mean 'q4_0'", "Did you mean 'gptq'", "'q9'", "damping"):
+        assert words in str(caught.value)
 
 
 def test_a_model_of_nans_is_an_error_and_leaves_no_hooks(tiny_model, windows):

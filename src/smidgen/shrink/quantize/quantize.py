@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smidgen import formats
-from smidgen.errors import RecipeError
+from smidgen import formats, registry
+from smidgen.errors import RecipeError, ReferenceNotFound
 from smidgen.models.model import Model, PackedTensor
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.precision import autocast, exact
@@ -31,6 +31,9 @@ class Quantize:
         solver: How the values are chosen, ``gptq`` or ``nearest``.
         damping: See `solvers.gptq.Gptq`.
 
+    Raises:
+        RecipeError: A format or the solver does not exist, or the damping is out of range.
+
     Example:
         small = Quantize(default="q4_0").apply(model, windows)
     """
@@ -39,6 +42,20 @@ class Quantize:
     default: str | None = None
     solver: str = "gptq"
     damping: float = 0.01
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in dict.fromkeys((*self.formats.values(), *([] if self.default is None else [self.default]))):
+            try:
+                formats.find(name)
+            except ReferenceNotFound as error:
+                problems.append(str(error))
+        if self.solver not in registry.names(solvers.__name__):
+            problems.append(str(ReferenceNotFound.among("solver", self.solver, registry.names(solvers.__name__))))
+        if not 0 < self.damping <= 1:
+            problems.append(f"The damping is a share above 0 and up to 1, not {self.damping}.")
+        if problems:
+            raise RecipeError(problems)
 
     def apply(
         self,
