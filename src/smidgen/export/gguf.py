@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
+from smidgen.errors import Unsupported
 from smidgen.models.checkpoint import gguf, tokenizer
 from smidgen.models.files import atomic_path
 from smidgen.progress import Progress, silent, track
@@ -32,11 +33,11 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
     Raises:
         Unsupported: The family or the tokenizer has no place in GGUF.
     """
-    metadata = file_metadata(model)
+    metadata, names = file_metadata(model), _names(model)
     with atomic_path(path) as temporary:
-        gguf.write(
-            temporary, metadata, track(list(_tensors(model, float_format)), "writing GGUF", progress, unit="tensors")
-        )
+        tensors = (_stored(model, name, stored, float_format) for name, stored in names.items())
+        packing = track(tensors, "writing GGUF", progress, unit="tensors", total=len(names))
+        gguf.write(temporary, metadata, [*packing, *_extras(model)])
 
 
 def file_metadata(model: Model) -> dict[str, Any]:
@@ -63,30 +64,49 @@ def metadata_bytes(model: Model) -> int:
     """Return how many bytes of the file are not weights of matrices: header, tokenizer, vectors, padding."""
     import tempfile
 
+    names, matrices = _names(model), model.anatomy.matrices()
+    vectors = [_stored(model, name, stored, "float32") for name, stored in names.items() if name not in matrices]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
-        vectors = [tensor for tensor in _tensors(model, "float16") if len(tensor.shape) == 1]
-        gguf.write(path, file_metadata(model), vectors)
-        matrices = len(model.anatomy.matrices())
+        gguf.write(path, file_metadata(model), [*vectors, *_extras(model)])
         # Every further tensor costs its header (about 100 bytes) and its padding (at most 31).
-        return path.stat().st_size + matrices * 128
+        return path.stat().st_size + len(matrices) * 128
 
 
-def _tensors(model: Model, float_format: str) -> Iterator[gguf.StoredTensor]:
-    for name, stored_name in model.family.gguf_names(model.config).items():
-        order = model.family.gguf_rows(name, model.config)
-        packed = model.packed.get(name)
-        if packed is not None:
-            number_format, data = formats.find(packed.format), packed.data
-            shape: tuple[int, ...] = packed.shape
-        else:
-            weight = model.weight(name).detach().float().cpu()
-            number_format = formats.find(float_format if weight.dim() > 1 else "float32")
-            shape = tuple(weight.shape)
-            data = number_format.quantize(weight.reshape(-1, shape[-1]))
-        if order is not None:
-            data = data[order] if len(shape) > 1 else data.reshape(shape[0], -1)[order].reshape(1, -1)
-        yield gguf.StoredTensor(stored_name, shape, number_format.ggml_type, data.contiguous().numpy())
+def _names(model: Model) -> dict[str, str]:
+    """Map every parameter to its name in the file.
+
+    Raises:
+        Unsupported: A parameter has none, so that the file would compute something else.
+    """
+    names = model.family.gguf_names(model.config)
+    lost = next((name for name, _ in model.module.named_parameters() if name not in names), None)
+    if lost is not None:
+        raise Unsupported(
+            f"The weight {lost!r} has no place in a GGUF of the architecture {model.family.gguf_architecture!r}.",
+            remedy="Ask for safetensors instead.",
+        )
+    return names
+
+
+def _stored(model: Model, name: str, stored_name: str, float_format: str) -> gguf.StoredTensor:
+    packed = model.packed.get(name)
+    if packed is not None:
+        number_format, data = formats.find(packed.format), packed.data
+        shape: tuple[int, ...] = packed.shape
+    else:
+        weight = model.weight(name).detach().float().cpu()
+        number_format = formats.find(float_format if weight.dim() > 1 else "float32")
+        shape = tuple(weight.shape)
+        data = number_format.quantize(weight.reshape(-1, shape[-1]))
+    order = model.family.gguf_rows(name, model.config)
+    if order is not None:
+        data = data[order]
+    return gguf.StoredTensor(stored_name, shape, number_format.ggml_type, data.contiguous().numpy())
+
+
+def _extras(model: Model) -> Iterator[gguf.StoredTensor]:
+    float32 = formats.find("float32")
     for stored_name, values in model.family.gguf_extras(model.config).items():
-        raw = formats.find("float32").quantize(values.reshape(1, -1))
-        yield gguf.StoredTensor(stored_name, tuple(values.shape), 0, raw.numpy())
+        raw = float32.quantize(values.reshape(1, -1))
+        yield gguf.StoredTensor(stored_name, tuple(values.shape), float32.ggml_type, raw.numpy())

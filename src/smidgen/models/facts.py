@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,14 +101,8 @@ def read_lineage(path: Path) -> Lineage | None:
     """
     folder = path if path.is_dir() else path.parent
     for record in (folder / LINEAGE_FILE, folder / MADE_MODEL / LINEAGE_FILE):
-        if not record.is_file():
-            continue
-        try:
-            return Lineage.from_dict(json.loads(record.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFile(
-                f"{record} cannot be read: {error}.", remedy="Remove it or make the model again."
-            ) from error
+        if record.is_file():
+            return Lineage.read(record)
     return None
 
 
@@ -134,14 +129,17 @@ def _gguf(path: Path) -> dict[str, Any]:
         "vocabulary_size": len(tokens) if isinstance(tokens, list) else None,
         "chat_template": bool(metadata.get("tokenizer.chat_template")),
         "licence": metadata.get("general.license"),
-        "base_model": _base_model(metadata),
+        "base_model": published_as(metadata),
     }
 
 
-def _base_model(metadata: dict[str, Any]) -> str | None:
+def published_as(metadata: Mapping[str, Any]) -> str | None:
+    """Return the repository of the original that a GGUF's metadata name, as "org/name"; None where they do not."""
     name = metadata.get("general.base_model.0.name")
     organization = metadata.get("general.base_model.0.organization")
-    return f"{organization}/{name}" if name and organization else None
+    reference = f"{organization}/{name}"
+    # Some writers put a title there: "Llama 3.2 1B".
+    return reference if name and organization and " " not in reference else None
 
 
 def _safetensors(folder: Path) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from smidgen.errors import DamagedFile
 
 
 @dataclass(frozen=True)
@@ -81,3 +85,17 @@ class Lineage:
             kept_layers=None if layers is None else tuple(layers),
             kept_tokens=None if tokens is None else tuple(tokens),
         )
+
+    @classmethod
+    def read(cls, record: Path) -> Lineage:
+        """Read a lineage from the file that holds `to_dict`'s data as JSON.
+
+        Raises:
+            DamagedFile: It holds something else.
+        """
+        try:
+            return cls.from_dict(json.loads(record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedFile(
+                f"{record} cannot be read: {error}.", remedy="Remove it or make the model again."
+            ) from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import DamagedFile
+from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models import families
 from smidgen.models.checkpoint import gguf, safetensors, tokenizer
+from smidgen.models.facts import published_as
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
 from smidgen.progress import Event, Progress, silent
@@ -75,68 +77,135 @@ def load_local(local: LocalModel, *, dtype: str = "float32", progress: Progress 
         sha256=local.sha256,
         bytes=local.bytes,
         licence=local.licence or model.lineage.origin.licence,
-        base_model=local.base_model,
+        base_model=local.base_model or model.lineage.origin.base_model,
     )
     return replace(model, lineage=Lineage(origin))
 
 
 def read_folder(folder: Path, dtype: torch.dtype) -> Model:
-    """Load a folder in the transformers layout."""
+    """Load a folder in the transformers layout, with its lineage where it has one.
+
+    Raises:
+        InvalidInput: It holds no configuration.
+        DamagedFile: Configuration, weights, tokenizer or lineage cannot be read.
+        Unsupported: Its architecture is not known, or needs code of its own.
+    """
     config = safetensors.read_config(folder)
-    architecture = (config.get("architectures") or [str(config.get("model_type"))])[0]
-    family = families.for_architecture(architecture)
+    architecture = (config.get("architectures") or [config.get("model_type")])[0]
+    family = families.for_architecture(str(architecture))
     module = safetensors.read_module(folder, dtype)
-    model = Model(module, safetensors.read_tokenizer(folder), family, Lineage(_origin(folder, module, None, None)))
     record = folder / safetensors.LINEAGE_FILE
-    if record.is_file():
-        try:
-            lineage = Lineage.from_dict(json.loads(record.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DamagedFile(
-                f"{record} cannot be read: {error}.", remedy="Remove it or make the model again."
-            ) from error
-        model = replace(model, lineage=lineage)
-    return model
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    origin = Origin(name=str(folder), sha256="", bytes=stored, parameters=_count(module))
+    lineage = Lineage.read(record) if record.is_file() else Lineage(origin)
+    return Model(module, safetensors.read_tokenizer(folder), family, lineage)
 
 
 def read_gguf(path: Path, dtype: torch.dtype) -> Model:
-    """Load a GGUF file, dequantising its weights."""
+    """Load a GGUF file, dequantising its weights.
+
+    Raises:
+        DamagedFile: The file is cut short, or its metadata and tensors contradict each other.
+        Unsupported: Its architecture, its tokenizer or a tensor of it is not known.
+    """
+    file = gguf.read(path)
+    metadata = file.metadata
+    family = families.for_gguf(str(metadata.get("general.architecture")))
+    config = _gguf_config(family, file)
+    names = family.gguf_names(config)
+    _check_tensors(family, config, names, file)
+    state = {
+        name: _weight(file.tensors[stored], family.gguf_rows(name, config), dtype) for name, stored in names.items()
+    }
+    model_tokenizer = tokenizer.from_gguf(metadata)
+    module = build_module(config, state, path)
+    formats: Counter[str] = Counter()
+    for stored in names.values():
+        tensor = file.tensors[stored]
+        formats[tensor.format] += math.prod(tensor.shape)
+    main = formats.most_common(1)[0][0]
+    licence = metadata.get("general.license")
+    origin = Origin(
+        name=str(path),
+        sha256="",
+        bytes=path.stat().st_size,
+        parameters=_count(module),
+        dequantised_from=None if main in ("F32", "F16", "BF16") else main,
+        licence=licence if isinstance(licence, str) else None,
+        base_model=published_as(metadata),
+    )
+    return Model(module, model_tokenizer, family, Lineage(origin))
+
+
+def _gguf_config(family: families.Family, file: gguf.GgufFile) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
+    vectors = {
+        name: tensor.floats() if len(tensor.shape) == 1 else tensor.data for name, tensor in file.tensors.items()
+    }
+    try:
+        return family.config_from_gguf(file.metadata, vectors)
+    except StrictDataclassError as error:
+        reason = str(error).strip().rpartition("\n")[2].strip()
+        raise DamagedFile(f"The metadata of {file.path} cannot be: {reason}") from error
+
+
+def _check_tensors(family: families.Family, config: Any, names: dict[str, str], file: gguf.GgufFile) -> None:
+    """Check that a file holds the tensors that its metadata promise, in their shapes, and no others."""
+    again = "Fetch or convert it again."
+    missing = next((stored for stored in names.values() if stored not in file.tensors), None)
+    if missing is not None:
+        raise DamagedFile(f"{file.path} lacks the tensor {missing!r}.", remedy=again)
+    known = {*names.values(), *family.gguf_extras(config)}
+    foreign = next((name for name in file.tensors if name not in known), None)
+    if foreign is not None:
+        raise Unsupported(
+            f"{file.path} holds the tensor {foreign!r}, which has no place in a model of the architecture "
+            f"{family.architecture!r}.",
+            remedy="Such a file can still be run and measured.",
+        )
+    try:
+        shapes = _shapes(config)
+    except (RuntimeError, TypeError) as error:  # sizes beyond what can be counted
+        raise DamagedFile(f"The metadata of {file.path} promise a model that cannot be.", remedy=again) from error
+    for name, shape in shapes.items():
+        if name in names and file.tensors[names[name]].shape != shape:
+            raise DamagedFile(
+                f"{file.path} holds {names[name]!r} in the shape {file.tensors[names[name]].shape}, and its metadata "
+                f"promise {shape}.",
+                remedy=again,
+            )
+
+
+def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of a configuration's model, without making any."""
     import torch
 
-    file = gguf.read(path)
-    family = families.for_gguf(str(file.metadata.get("general.architecture")))
-    small = {name: tensor.floats() if len(tensor.shape) == 1 else tensor.data for name, tensor in file.tensors.items()}
-    config = family.config_from_gguf(file.metadata, small)
-    state: dict[str, Any] = {}
-    formats: dict[str, int] = {}
-    for name, stored_name in family.gguf_names(config).items():
-        stored = file.tensors.get(stored_name)
-        if stored is None:
-            raise DamagedFile(f"{path} lacks the tensor {stored_name!r}.", remedy="Fetch or convert it again.")
-        values = torch.from_numpy(stored.floats().copy())
-        order = family.gguf_rows(name, config)
-        if order is not None:
-            values = values[torch.argsort(order)]
-        state[name] = values.to(dtype)
-        if len(stored.shape) > 1:
-            formats[stored.format] = formats.get(stored.format, 0) + values.numel()
-    module = build_module(config, state, path)
-    main = max(formats, key=lambda name: formats[name])
-    quantised = None if main in ("F32", "F16", "BF16") else main
-    origin = _origin(path, module, quantised, file.metadata.get("general.license"))
-    return Model(module, tokenizer.from_gguf(file.metadata), family, Lineage(origin))
+    with torch.device("meta"):
+        module = _kind(config)(config)
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def _weight(stored: gguf.StoredTensor, order: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    values = torch.from_numpy(stored.floats().copy())
+    return (values if order is None else values[torch.argsort(order)]).to(dtype)
+
+
+def _kind(config: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM._model_mapping[type(config)]
 
 
 def build_module(config: Any, state: dict[str, Any], path: Path) -> Any:
     """Make the transformers model of a configuration and fill it; ``path`` names the file in errors."""
-    from transformers import AutoModelForCausalLM
-
-    kind = AutoModelForCausalLM._model_mapping[type(config)]
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     dtype = next(iter(state.values())).dtype
     try:
-        module, report = kind.from_pretrained(
+        module, report = _kind(config).from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
         )
     except RuntimeError as error:
@@ -146,14 +215,5 @@ def build_module(config: Any, state: dict[str, Any], path: Path) -> Any:
     return module.eval()
 
 
-def _origin(path: Path, module: Any, quantised: str | None, licence: str | None) -> Origin:
-    count = sum(parameter.numel() for parameter in module.parameters())
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    return Origin(
-        name=str(path),
-        sha256="",
-        bytes=sum(file.stat().st_size for file in files),
-        parameters=count,
-        dequantised_from=quantised,
-        licence=licence,
-    )
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -7,6 +7,7 @@ Format: ggml's docs/gguf.md, versions 2 and 3.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from smidgen.errors import DamagedFile, ReferenceNotFound
+from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound, Unsupported
+from smidgen.models.files import open_for_reading
 
 MAGIC = b"GGUF"
+VERSIONS = (2, 3)
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4
+_MOST_NESTED = 8
+_MOST_ITEMS = 1 << 24
+"""Longest array of metadata that is believed; the largest vocabularies have a sixtieth of that."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,19 @@ class StoredTensor:
         return str(GGMLQuantizationType(self.type).name)
 
     def floats(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return the values as float32 in the tensor's shape."""
+        """Return the values as float32 in the tensor's shape.
+
+        Raises:
+            Unsupported: The format stands for no weights (integers, formats of intermediate results).
+        """
         from gguf.quants import dequantize
 
         dtype = {0: np.float32, 1: np.float16}.get(self.type)
         raw = np.ascontiguousarray(self.data)
-        values = raw.view(dtype) if dtype else dequantize(raw, self.type)
+        try:
+            values = raw.view(dtype) if dtype else dequantize(raw, self.type)
+        except NotImplementedError:
+            raise Unsupported(f"Tensor {self.name!r} is stored as {self.format}, which cannot be read back.") from None
         result: np.ndarray[Any, np.dtype[np.float32]] = values.astype(np.float32, copy=False).reshape(self.shape)
         return result
 
@@ -70,6 +83,15 @@ class GgufFile:
     path: Path
     metadata: dict[str, Any]
     tensors: dict[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file says of one tensor: shape, rows first; type; offset behind the headers."""
+
+    shape: tuple[int, ...]
+    type: int
+    offset: int
 
 
 class _Cursor:
@@ -94,25 +116,36 @@ class _Cursor:
         return struct.unpack(kind, self.take(struct.calcsize(kind), what))[0]
 
     def string(self, what: str) -> str:
-        length = self.number("<Q", what)
-        return self.take(length, what).decode("utf-8", errors="surrogateescape")
+        raw = self.take(self.number("<Q", what), what)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.fail(f"{what} is not UTF-8 text") from None
 
     def value(self, kind: int, what: str) -> Any:
         if kind == _STRING:
             return self.string(what)
         if kind == _ARRAY:
-            inner, count = self.number("<I", what), self.number("<Q", what)
-            if inner == _STRING:
-                if count > len(self.data) - self.offset:
-                    raise self.fail(f"it ends inside {what}")
-                return [self.string(what) for _ in range(count)]
-            if inner in _SCALARS:
-                raw = self.take(count * struct.calcsize(_SCALARS[inner]), what)
-                return [item[0] for item in struct.iter_unpack(_SCALARS[inner], raw)]
-            raise self.fail(f"{what} is an array of the unknown type {inner}")
+            return self.array(what, 1)
         if kind not in _SCALARS:
             raise self.fail(f"{what} has the unknown type {kind}")
         return self.number(_SCALARS[kind], what)
+
+    def array(self, what: str, depth: int) -> list[Any]:
+        kind, count = self.number("<I", what), self.number("<Q", what)
+        if kind in _SCALARS and count <= _MOST_ITEMS:
+            raw = self.take(count * struct.calcsize(_SCALARS[kind]), what)
+            return [item[0] for item in struct.iter_unpack(_SCALARS[kind], raw)]
+        if kind not in (_STRING, _ARRAY, *_SCALARS):
+            raise self.fail(f"{what} is an array of the unknown type {kind}")
+        # Every string and every inner array takes at least the eight bytes of its length.
+        if count > min(_MOST_ITEMS, (len(self.data) - self.offset) // 8):
+            raise self.fail(f"{what} claims {count:,} items")
+        if kind == _STRING:
+            return [self.string(what) for _ in range(count)]
+        if depth == _MOST_NESTED:
+            raise self.fail(f"{what} is nested more than {_MOST_NESTED} deep")
+        return [self.array(what, depth + 1) for _ in range(count)]
 
 
 def read(path: str | Path) -> GgufFile:
@@ -123,69 +156,82 @@ def read(path: str | Path) -> GgufFile:
 
     Raises:
         ReferenceNotFound: There is no such file.
+        InvalidInput: It is a folder, or may not be read.
         DamagedFile: It is cut short, is no GGUF, or its tensors overlap or leave the file.
+        Unsupported: It is of version 1 or big-endian.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ReferenceNotFound(f"There is no file {path}.")
-    if path.stat().st_size == 0:
-        raise DamagedFile(f"{path} is empty.", remedy="Fetch or convert it again.")
-    cursor = _Cursor(np.memmap(path, dtype=np.uint8, mode="r"), path)
-    if cursor.take(4, "the first four bytes") != MAGIC:
-        raise DamagedFile(f"{path} is not a GGUF file: it does not begin with 'GGUF'.")
-    version = cursor.number("<I", "the version")
-    if version not in (2, 3):
-        raise cursor.fail(f"version {version} is not 2 or 3 (or the file is big-endian)")
+    cursor = _open(Path(path))
     tensor_count, pair_count = cursor.number("<Q", "the tensor count"), cursor.number("<Q", "the metadata count")
     metadata: dict[str, Any] = {}
     for _ in range(pair_count):
         key = cursor.string("a metadata key")
+        if key in metadata:
+            raise cursor.fail(f"metadata {key!r} stands twice")
         metadata[key] = cursor.value(cursor.number("<I", f"the type of {key!r}"), f"metadata {key!r}")
-    headers = [_tensor_header(cursor) for _ in range(tensor_count)]
-    return GgufFile(path, metadata, _map_tensors(cursor, headers, metadata.get("general.alignment", 32)))
+    headers: dict[str, _Header] = {}
+    for _ in range(tensor_count):
+        name = cursor.string("a tensor's name")
+        if name in headers:
+            raise cursor.fail(f"tensor {name!r} stands twice")
+        headers[name] = _header(cursor, name)
+    return GgufFile(cursor.path, metadata, _map_tensors(cursor, headers, metadata.get("general.alignment", 32)))
 
 
-def _tensor_header(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
-    name = cursor.string("a tensor's name")
+def _open(path: Path) -> _Cursor:
+    """Map a file and stand behind its version."""
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder.", remedy="Name a file in it.")
+    if not path.is_file():
+        raise ReferenceNotFound(f"There is no file {path}.")
+    with open_for_reading(path) as file:
+        if file.read(4) != MAGIC:
+            raise DamagedFile(
+                f"{path} is not a GGUF file: it does not begin with 'GGUF'.", remedy="Fetch or convert it again."
+            )
+    cursor = _Cursor(np.memmap(path, dtype=np.uint8, mode="r"), path)
+    cursor.take(len(MAGIC), "the first four bytes")
+    version = cursor.number("<I", "the version")
+    if version not in VERSIONS:
+        if int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS:
+            raise Unsupported(f"{path} is a big-endian GGUF file.", remedy="Use a little-endian one.")
+        if version == 1:
+            raise Unsupported(f"{path} is a GGUF file of version 1.", remedy="Use one of version 2 or 3.")
+        raise cursor.fail(f"its version is {version:,}, not 2 or 3")
+    return cursor
+
+
+def _header(cursor: _Cursor, name: str) -> _Header:
     dimensions = cursor.number("<I", f"the shape of {name!r}")
     if not 0 < dimensions <= _MOST_DIMENSIONS:
-        raise cursor.fail(f"tensor {name!r} claims {dimensions} dimensions")
+        raise cursor.fail(f"tensor {name!r} claims {dimensions:,} dimensions")
     shape = tuple(cursor.number("<Q", f"the shape of {name!r}") for _ in range(dimensions))
-    return (
-        name,
-        shape[::-1],
-        cursor.number("<I", f"the type of {name!r}"),
-        cursor.number("<Q", f"the offset of {name!r}"),
-    )
+    kind = cursor.number("<I", f"the type of {name!r}")
+    return _Header(shape[::-1], kind, cursor.number("<Q", f"the offset of {name!r}"))
 
 
-def _map_tensors(
-    cursor: _Cursor, headers: list[tuple[str, tuple[int, ...], int, int]], alignment: int
-) -> dict[str, StoredTensor]:
+def _map_tensors(cursor: _Cursor, headers: Mapping[str, _Header], alignment: Any) -> dict[str, StoredTensor]:
     from gguf.constants import GGML_QUANT_SIZES
 
-    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise cursor.fail(f"the alignment {alignment!r} is not a power of two")
     sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
     start = -(-cursor.offset // alignment) * alignment
     expected, tensors = 0, {}
-    for name, shape, kind, offset in headers:
-        if kind not in sizes:
-            raise cursor.fail(f"tensor {name!r} has the unknown type {kind}")
-        block, width = sizes[kind]
+    for name, header in headers.items():
+        shape, offset = header.shape, header.offset
+        if header.type not in sizes:
+            raise cursor.fail(f"tensor {name!r} has the unknown type {header.type}")
+        block, width = sizes[header.type]
         if 0 in shape or shape[-1] % block:
             raise cursor.fail(f"tensor {name!r} of shape {shape} does not divide into blocks of {block}")
         if offset != expected:
             raise cursor.fail(f"tensor {name!r} claims to lie at {offset:,}, and {expected:,} is next")
-        row_bytes = shape[-1] // block * width
-        rows = int(np.prod([int(size) for size in shape[:-1]], dtype=object)) if len(shape) > 1 else 1
+        rows, row_bytes = math.prod(shape[:-1]), shape[-1] // block * width
         end = start + offset + rows * row_bytes
-        if name in tensors:
-            raise cursor.fail(f"tensor {name!r} stands twice")
         if end > len(cursor.data):
             raise cursor.fail(f"tensor {name!r} ends at byte {end:,}, behind the file's end")
         raw = cursor.data[start + offset : end].reshape(rows, row_bytes)
-        tensors[name] = StoredTensor(name, shape, kind, raw)
+        tensors[name] = StoredTensor(name, shape, header.type, raw)
         expected = -(-(offset + rows * row_bytes) // alignment) * alignment
     return tensors
 
@@ -196,29 +242,35 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Iterable[StoredTenso
     Args:
         path: Where to write; the caller renames it into place.
         metadata: Key-value pairs with ``general.architecture``; int as uint32 (int32 when negative or in
-            arrays), float as float32.
+            arrays, uint64 when larger), float as float32. An empty list is left out.
         tensors: The tensors in the order they shall lie.
     """
-    from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
 
     pairs = dict(metadata)
     writer = GGUFWriter(path, pairs.pop("general.architecture"))
     for key, value in pairs.items():
-        if isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_key_value(key, value, GGUFValueType.INT32 if value < 0 else GGUFValueType.UINT32)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif isinstance(value, str):
-            writer.add_string(key, value)
-        else:
+        if isinstance(value, list):
             writer.add_array(key, value)
+        else:
+            writer.add_key_value(key, value, _value_type(value))
     for tensor in tensors:
         row_bytes = tensor.data.shape[-1]
         data = np.ascontiguousarray(tensor.data).reshape(*tensor.shape[:-1], row_bytes)
         writer.add_tensor(tensor.name, data, raw_dtype=GGMLQuantizationType(tensor.type))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def _value_type(value: Any) -> Any:
+    from gguf import GGUFValueType
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            return GGUFValueType.INT32
+        return GGUFValueType.UINT32 if value < 1 << 32 else GGUFValueType.UINT64
+    return GGUFValueType.get_type(value)

@@ -16,35 +16,60 @@ if TYPE_CHECKING:
 LINEAGE_FILE = "smidgen.json"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json``, refusing configurations that ask for remote code.
+def read_config(folder: Path, place: str | None = None) -> dict[str, Any]:
+    """Read ``config.json``, refusing models that only their own code could build.
+
+    Args:
+        folder: Where it lies.
+        place: The model's name in errors; the folder where None.
 
     Raises:
         InvalidInput: The folder holds no ``config.json``.
-        DamagedFile: It is not JSON.
+        DamagedFile: It is not a JSON object.
         Unsupported: The model needs code from its repository.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise InvalidInput(f"{folder} holds no config.json.", remedy="Give a folder in the transformers layout.")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedFile(f"{path} is not JSON: {error}.", remedy="Fetch the model again.") from error
+    config = read_object(path)
     if "auto_map" in config:
-        raise Unsupported(f"{folder} needs code from its repository, and smidgen never runs remote code.")
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+            raise Unsupported(
+                f"{place or folder} brings its own code for the architecture {config.get('model_type')!r}; "
+                "remote code is never executed.",
+                remedy="Use a model whose architecture transformers itself knows.",
+            )
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        DamagedFile: It holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise DamagedFile(f"{path} is not JSON: {error}.", remedy="Fetch the model again.") from error
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path} is not a JSON object.", remedy="Fetch the model again.")
+    return content
 
 
 def read_module(folder: Path, dtype: torch.dtype) -> Any:
     """Load the transformers model of a folder, from safetensors only.
 
     Raises:
-        DamagedFile: A weights file is cut short or does not fit the configuration.
+        DamagedFile: A weights file is missing or cut short, or does not fit the configuration.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    again = "Fetch the model again."
     try:
         module, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -54,36 +79,50 @@ def read_module(folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise DamagedFile(
-            f"The weights in {folder} cannot be read: {first}", remedy="Fetch the model again."
-        ) from error
+    except StrictDataclassError as error:
+        raise DamagedFile(f"{folder / 'config.json'} cannot be: {_last_line(error)}", remedy=again) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DamagedFile(f"The weights in {folder} cannot be read: {first}", remedy=again) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise DamagedFile(
-            f"The weights in {folder} lack {len(missing)} tensors, the first is {missing[0]!r}.",
-            remedy="Fetch the model again.",
+            f"The weights in {folder} lack {len(missing)} tensors, the first is {missing[0]!r}.", remedy=again
         )
     return module.eval()
 
 
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2].strip()
+
+
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Load the fast tokenizer of a folder.
+    """Load the fast tokenizer of a folder as its ``tokenizer.json`` describes it.
+
+    Transformers rebuilds the tokenizers of some architectures from their vocabulary and splits text as it knows
+    that architecture to do; what the file says would be lost. A folder without that file gets what transformers
+    makes of it. Padding and truncation that were saved with a tokenizer are switched off.
 
     Raises:
         DamagedFile: There is none, or it cannot be read.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, use_fast=True, trust_remote_code=False, local_files_only=True
+            # An absolute path, since transformers looks up a relative one on the hub.
+            tokenizer: PreTrainedTokenizerFast = kind.from_pretrained(
+                str(folder.resolve()), trust_remote_code=False, local_files_only=True
             )
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise DamagedFile(f"The tokenizer in {folder} cannot be read: {first}") from error
-    result: PreTrainedTokenizerFast = tokenizer
-    return result
+    except Exception as error:  # the tokenizers package raises Exception itself
+        first = str(error).strip().partition("\n")[0]
+        raise DamagedFile(
+            f"The tokenizer in {folder} cannot be read: {first}", remedy="Fetch the model again."
+        ) from error
+    if not tokenizer.is_fast:
+        raise Unsupported(f"The tokenizer in {folder} has no fast form.", remedy="Use a model with a tokenizer.json.")
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return tokenizer

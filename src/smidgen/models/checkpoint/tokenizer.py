@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import DamagedFile, Unsupported
+from smidgen.errors import DamagedFile, InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -31,18 +31,22 @@ class Splitting:
         single_digits: Whether every digit is a piece of its own before that.
         normalization: Unicode normalisation form applied first.
         whole_words: Whether a piece that is a token as a whole is taken without merging.
+        begins: Whether a text begins with the bos token where the file does not say.
     """
 
     pattern: str | None = None
     single_digits: bool = False
     normalization: str | None = None
     whole_words: bool = False
+    begins: bool = False
 
+
+_SPECIAL = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 
 SPLITTINGS = {
     "smollm": Splitting(single_digits=True),
     "gpt-2": Splitting(),
-    "llama-bpe": Splitting(_WORDS + r"\p{N}{1,3}" + _REST, whole_words=True),
+    "llama-bpe": Splitting(_WORDS + r"\p{N}{1,3}" + _REST, whole_words=True, begins=True),
     "qwen2": Splitting(_WORDS + r"\p{N}" + _REST, normalization="NFC"),
 }
 
@@ -55,43 +59,90 @@ def from_gguf(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
 
     Raises:
         Unsupported: The tokenizer is not a byte-level BPE, or its splitting is not known.
-        DamagedFile: Tokens or merges are missing.
+        DamagedFile: Tokens or merges are missing or contradict each other.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
-    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
     if kind != "gpt2" or pre not in SPLITTINGS:
         raise Unsupported(
             f"The GGUF file's tokenizer ({kind!r}, splitting {pre!r}) cannot be rebuilt.",
             remedy=f"Known: byte-level BPE with {', '.join(SPLITTINGS)}. Take the model's safetensors, or only run it.",
         )
-    missing = [key for key in ("tokens", "merges") if f"tokenizer.ggml.{key}" not in metadata]
-    if missing:
-        raise DamagedFile(f"The GGUF file has no tokenizer {' and '.join(missing)}.", remedy="Convert it again.")
-    tokens, splitting = metadata["tokenizer.ggml.tokens"], SPLITTINGS[pre]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=splitting.whole_words))
+    splitting, tokens = SPLITTINGS[pre], _strings(metadata, "tokens")
+    types = metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
+    if not isinstance(types, list) or len(types) != len(tokens):
+        raise DamagedFile(f"The GGUF file does not give one type to each of its {len(tokens):,} tokens.")
+    core = _core(splitting, tokens, types, _strings(metadata, "merges"))
+    special = {_SPECIAL[key]: tokens[number] for key, number in special_ids(metadata).items()}
+    begins = special.get("bos_token") if metadata.get("tokenizer.ggml.add_bos_token", splitting.begins) else None
+    ends = special.get("eos_token") if metadata.get("tokenizer.ggml.add_eos_token", False) else None
+    _surround(core, begins, ends)
+    template = metadata.get("tokenizer.chat_template")
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        clean_up_tokenization_spaces=False,
+        chat_template=template if isinstance(template, str) else None,
+        **special,
+    )
+    return tokenizer
+
+
+def special_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return the ids of a GGUF's ``bos eos unknown padding`` tokens; ids that are no token are left out.
+
+    Example:
+        >>> special_ids({"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.bos_token_id": 1,
+        ...              "tokenizer.ggml.padding_token_id": 4294967295})
+        {'bos': 1}
+    """
+    count = len(_strings(metadata, "tokens"))
+    numbers = {key: metadata.get(f"tokenizer.ggml.{key}_token_id") for key in _SPECIAL}
+    return {key: number for key, number in numbers.items() if type(number) is int and 0 <= number < count}
+
+
+def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
+    values = metadata.get(f"tokenizer.ggml.{key}")
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise DamagedFile(f"The GGUF file has no list of tokenizer {key}.", remedy="Fetch or convert it again.")
+    return values
+
+
+def _core(splitting: Splitting, tokens: list[str], types: list[int], merges: list[str]) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+
+    if len(set(tokens)) < len(tokens):
+        raise DamagedFile("The GGUF file names a token twice.", remedy="Fetch or convert it again.")
+    # Rows that `to_gguf` named to fill the embedding stand for no token.
+    vocabulary = {
+        token: number
+        for number, (token, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind != UNUSED or token != _filler(number)
+    }
+    pairs = []
+    for merge in merges:
+        left, _, right = merge.partition(" ")
+        if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
+            raise DamagedFile(
+                f"The GGUF file merges {merge!r}, which is not made of its tokens.", remedy="Fetch or convert it again."
+            )
+        pairs.append((left, right))
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=splitting.whole_words))
     if splitting.normalization:
         core.normalizer = getattr(normalizers, splitting.normalization)()
     core.pre_tokenizer = _pre_tokenizer(splitting)
     core.decoder = decoders.ByteLevel()
-    types = metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
-    for number, token_type in enumerate(types):
-        if token_type in (CONTROL, USER_DEFINED):
-            added = AddedToken(tokens[number], normalized=False, special=token_type == CONTROL)
-            (core.add_special_tokens if token_type == CONTROL else core.add_tokens)([added])
-    special = _special_tokens(metadata, tokens)
-    if metadata.get("tokenizer.ggml.add_bos_token") and "bos_token" in special:
-        _prepend(core, special["bos_token"])
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        clean_up_tokenization_spaces=False,
-        chat_template=metadata.get("tokenizer.chat_template"),
-        **special,
-    )
-    return tokenizer
+    for token, kind in zip(tokens, types, strict=True):
+        if kind == CONTROL:
+            core.add_special_tokens([AddedToken(token, normalized=False, special=True)])
+        elif kind == USER_DEFINED:
+            core.add_tokens([AddedToken(token, normalized=False)])
+    return core
+
+
+def _filler(number: int) -> str:
+    """Name of an embedding row that has no token."""
+    return f"[PAD{number}]"
 
 
 def _pre_tokenizer(splitting: Splitting) -> Any:
@@ -106,18 +157,18 @@ def _pre_tokenizer(splitting: Splitting) -> Any:
     return pre_tokenizers.Sequence([*first, byte_level]) if first else byte_level
 
 
-def _special_tokens(metadata: Mapping[str, Any], tokens: list[str]) -> dict[str, str]:
-    keys = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
-    numbers = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for key, name in keys.items()}
-    return {name: tokens[number] for name, number in numbers.items() if number is not None and number < len(tokens)}
-
-
-def _prepend(core: Any, token: str) -> None:
+def _surround(core: Any, begins: str | None, ends: str | None) -> None:
+    """Let every text begin and end with the given tokens."""
     from tokenizers import processors
 
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{token} $A", pair=f"{token} $A {token} $B", special_tokens=[(token, core.token_to_id(token))]
-    )
+    if begins or ends:
+        around = [token for token in (begins, ends) if token]
+        single = [begins, "$A", ends]
+        core.post_processor = processors.TemplateProcessing(
+            single=[part for part in single if part],
+            pair=[part for part in (*single, *single[:1], "$B:1", *single[2:]) if part],
+            special_tokens=[(token, core.token_to_id(token)) for token in dict.fromkeys(around)],
+        )
 
 
 def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
@@ -128,48 +179,92 @@ def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
         rows: Rows of the embedding; ids without a token are written as unused.
 
     Raises:
-        Unsupported: llama.cpp has no name for this tokenizer's splitting.
+        Unsupported: llama.cpp has no name for this tokenizer's splitting, or it puts other tokens than bos and
+            eos around a text.
+        InvalidInput: A token has no row.
     """
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    splitting = _splitting_of(spec)
-    name = next((name for name, known in SPLITTINGS.items() if known == splitting), None)
-    if spec["model"]["type"] != "BPE" or name is None:
+    name = _splitting_of(spec)
+    if name is None:
         raise Unsupported(
             "This tokenizer's way of splitting text has no known name in GGUF, and a guess would change its tokens.",
             remedy=f"Known: byte-level BPE with {', '.join(SPLITTINGS)}. Ask for safetensors instead.",
         )
-    tokens = [f"[PAD{number}]" for number in range(rows)]
-    types = [UNUSED] * rows
-    for token, number in spec["model"]["vocab"].items():
-        tokens[number], types[number] = token, NORMAL
-    for added in spec["added_tokens"]:
-        tokens[added["id"]], types[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in spec["model"]["merges"]]
+    tokens, types = _table(spec, rows)
+    begins, ends = _surroundings(tokenizer)
     metadata: dict[str, Any] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": name,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.add_bos_token": tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id],
+        "tokenizer.ggml.merges": [
+            merge if isinstance(merge, str) else " ".join(merge) for merge in spec["model"]["merges"]
+        ],
+        "tokenizer.ggml.add_bos_token": begins,
+        "tokenizer.ggml.add_eos_token": ends,
         "tokenizer.ggml.add_space_prefix": False,
     }
-    keys = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
-    keys |= {"unknown": tokenizer.unk_token_id, "padding": tokenizer.pad_token_id}
-    metadata |= {f"tokenizer.ggml.{key}_token_id": number for key, number in keys.items() if number is not None}
-    if tokenizer.chat_template:
-        metadata["tokenizer.chat_template"] = tokenizer.chat_template
+    numbers = {key: getattr(tokenizer, f"{attribute}_id") for key, attribute in _SPECIAL.items()}
+    metadata |= {f"tokenizer.ggml.{key}_token_id": number for key, number in numbers.items() if number is not None}
+    template = tokenizer.chat_template
+    template = template.get("default") if isinstance(template, dict) else template
+    if template:
+        metadata["tokenizer.chat_template"] = template
     return metadata
 
 
-def _splitting_of(spec: Mapping[str, Any]) -> Splitting | None:
-    """Read a tokenizer.json's pre-tokenizer back into a `Splitting`; None where it is of another kind."""
-    steps = spec["pre_tokenizer"] or {}
-    steps = steps.get("pretokenizers", [steps])
-    kinds = [step.get("type") for step in steps]
-    if not kinds or kinds[-1] != "ByteLevel" or not set(kinds) <= {"ByteLevel", "Digits", "Split"}:
+def _table(spec: Mapping[str, Any], rows: int) -> tuple[list[str], list[int]]:
+    """Return token and type of every row of the embedding."""
+    numbers = [*spec["model"]["vocab"].values(), *(added["id"] for added in spec["added_tokens"])]
+    if max(numbers) >= rows:
+        raise InvalidInput(
+            f"The tokenizer's token {max(numbers):,} has no row in an embedding of {rows:,}.",
+            remedy="Give the model an embedding with a row for every token.",
+        )
+    tokens, types = [_filler(number) for number in range(rows)], [UNUSED] * rows
+    for token, number in spec["model"]["vocab"].items():
+        tokens[number], types[number] = token, NORMAL
+    for added in spec["added_tokens"]:
+        tokens[added["id"]], types[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
+    return tokens, types
+
+
+def _surroundings(tokenizer: PreTrainedTokenizerFast) -> tuple[bool, bool]:
+    """Whether a text begins with the bos and ends with the eos token."""
+    plain, whole = (tokenizer("a", add_special_tokens=flag)["input_ids"] for flag in (False, True))
+    for begins in (False, True):
+        for ends in (False, True):
+            if whole == [tokenizer.bos_token_id] * begins + plain + [tokenizer.eos_token_id] * ends:
+                return begins, ends
+    raise Unsupported(
+        "This tokenizer puts tokens around a text that are not its bos and eos, which GGUF cannot say.",
+        remedy="Ask for safetensors instead.",
+    )
+
+
+def _splitting_of(spec: Mapping[str, Any]) -> str | None:
+    """Return the name of the splitting that a tokenizer.json describes; None where it has none."""
+    model = spec["model"]
+    odd = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+    if model["type"] != "BPE" or any(model.get(key) for key in odd):
         return None
-    pattern = next((step["pattern"].get("Regex") for step in steps if step["type"] == "Split"), None)
-    digits = any(step["type"] == "Digits" and step["individual_digits"] for step in steps)
-    normalizer = (spec["normalizer"] or {}).get("type")
-    return Splitting(pattern, digits, normalizer, bool(spec["model"].get("ignore_merges")))
+    found = (_steps(spec["pre_tokenizer"]), spec["normalizer"], bool(model.get("ignore_merges")))
+    for name, splitting in SPLITTINGS.items():
+        normalizer = {"type": splitting.normalization} if splitting.normalization else None
+        if found == (_steps(_state(_pre_tokenizer(splitting))), normalizer, splitting.whole_words):
+            return name
+    return None
+
+
+def _state(part: Any) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(part.__getstate__())
+    return state
+
+
+def _steps(pre_tokenizer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """List a pre-tokenizer's steps without what moves offsets only."""
+    whole = pre_tokenizer or {}
+    return [
+        {key: value for key, value in step.items() if key != "trim_offsets"}
+        for step in whole.get("pretokenizers", [whole])
+    ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from smidgen.errors import DamagedFile
+from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models.anatomy import Anatomy, Block, Projection
+from smidgen.models.checkpoint.tokenizer import special_ids
 from smidgen.models.families import Family
 
 if TYPE_CHECKING:
@@ -34,6 +36,31 @@ def required(metadata: Mapping[str, Any], key: str) -> Any:
     if key not in metadata:
         raise DamagedFile(f"The GGUF file's metadata lacks {key!r}.", remedy="Fetch or convert the file again.")
     return metadata[key]
+
+
+def count(metadata: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """Return a metadata value that must be a whole number of at least 1."""
+    value = required(metadata, key) if default is None else metadata.get(key, default)
+    if isinstance(value, list):
+        raise Unsupported(
+            f"The GGUF file gives {key!r} layer by layer, and only models whose layers are alike can be taken apart.",
+            remedy="Such a file can still be run and measured.",
+        )
+    if type(value) is not int or not 0 < value < 1 << 31:
+        raise DamagedFile(
+            f"The GGUF file's {key!r} is {value!r}, not a count.", remedy="Fetch or convert the file again."
+        )
+    return value
+
+
+def positive(metadata: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """Return a metadata value that must be a finite number above 0."""
+    value = required(metadata, key) if default is None else metadata.get(key, default)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise DamagedFile(
+            f"The GGUF file's {key!r} is {value!r}, not a number above 0.", remedy="Fetch or convert the file again."
+        )
+    return float(value)
 
 
 class Decoder(Family):
@@ -91,7 +118,15 @@ class Decoder(Family):
         return names
 
     def gguf_metadata(self, config: Any) -> dict[str, Any]:
-        """Return the keys that llama.cpp reads for a Llama-shaped decoder."""
+        """Return the keys that llama.cpp reads for a Llama-shaped decoder.
+
+        Raises:
+            Unsupported: llama.cpp would compute something else than the configuration says.
+        """
+        if config.hidden_act != "silu":
+            raise Unsupported(
+                f"llama.cpp runs {self.gguf_architecture} with SiLU, and this model has {config.hidden_act}."
+            )
         prefix = self.gguf_architecture
         values: dict[str, Any] = {
             "block_count": config.num_hidden_layers,
@@ -103,45 +138,89 @@ class Decoder(Family):
             "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
             "attention.key_length": head_size(config),
             "attention.value_length": head_size(config),
-            "rope.freq_base": float(config.rope_parameters["rope_theta"]),
             "rope.dimension_count": head_size(config),
             "vocab_size": config.vocab_size,
         }
-        return {f"{prefix}.{key}": value for key, value in values.items()}
+        return {
+            f"{prefix}.{key}": value for key, value in (values | self.rope_metadata(config.rope_parameters)).items()
+        }
+
+    def rope_metadata(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of the rotary embedding, without the architecture's name."""
+        values: dict[str, Any] = {"rope.freq_base": float(parameters["rope_theta"])}
+        kind = parameters.get("rope_type", "default")
+        if kind == "linear":
+            values |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(parameters["factor"])}
+        elif kind != "default":
+            raise Unsupported(
+                f"Rope scaling {kind!r} has no place in a GGUF of the architecture {self.gguf_architecture!r}.",
+                remedy="Ask for safetensors instead.",
+            )
+        return values
 
     def common_config(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
-        """Return the configuration values that a GGUF holds for every Llama-shaped decoder."""
+        """Return the configuration values that a GGUF holds for every Llama-shaped decoder.
+
+        Raises:
+            DamagedFile: A value is missing or cannot be.
+            Unsupported: A value asks for what this family does not have.
+        """
         prefix = self.gguf_architecture
-        hidden = required(metadata, f"{prefix}.embedding_length")
-        heads = required(metadata, f"{prefix}.attention.head_count")
-        size = metadata.get(f"{prefix}.attention.key_length") or metadata.get(f"{prefix}.rope.dimension_count")
-        scaling = metadata.get(f"{prefix}.rope.scaling.type", "none")
-        rope: dict[str, Any] = {
-            "rope_type": "default",
-            "rope_theta": float(metadata.get(f"{prefix}.rope.freq_base", 10000.0)),
-        }
-        if scaling == "linear":
-            rope |= {"rope_type": "linear", "factor": float(required(metadata, f"{prefix}.rope.scaling.factor"))}
-        elif scaling not in ("none", ""):
-            raise DamagedFile(
-                f"The GGUF file's rope scaling {scaling!r} is not known for the family {prefix!r}.",
-                remedy="Use the model's safetensors.",
-            )
+        hidden = count(metadata, f"{prefix}.embedding_length")
+        heads = count(metadata, f"{prefix}.attention.head_count")
+        key_value_heads = count(metadata, f"{prefix}.attention.head_count_kv", heads)
+        if heads % key_value_heads:
+            raise DamagedFile(f"The GGUF file's {heads} heads do not divide among {key_value_heads} key/value heads.")
+        blocks = count(metadata, f"{prefix}.block_count")
+        if blocks > len(tensors):
+            raise DamagedFile(f"The GGUF file claims {blocks:,} blocks and holds {len(tensors):,} tensors.")
+        special = special_ids(metadata)
         return {
             "architectures": [self.architecture],
-            "num_hidden_layers": required(metadata, f"{prefix}.block_count"),
-            "max_position_embeddings": required(metadata, f"{prefix}.context_length"),
+            "num_hidden_layers": blocks,
+            "max_position_embeddings": count(metadata, f"{prefix}.context_length"),
             "hidden_size": hidden,
-            "intermediate_size": required(metadata, f"{prefix}.feed_forward_length"),
+            "intermediate_size": count(metadata, f"{prefix}.feed_forward_length"),
             "num_attention_heads": heads,
-            "num_key_value_heads": metadata.get(f"{prefix}.attention.head_count_kv", heads),
-            "head_dim": size or hidden // heads,
+            "num_key_value_heads": key_value_heads,
+            "head_dim": self._head_size(metadata, hidden, heads),
             # GGUF stores a float32: 9.99999975e-06 stands for the published 1e-05.
-            "rms_norm_eps": float(f"{required(metadata, f'{prefix}.attention.layer_norm_rms_epsilon'):.6g}"),
-            "rope_parameters": rope,
+            "rms_norm_eps": float(f"{positive(metadata, f'{prefix}.attention.layer_norm_rms_epsilon'):.6g}"),
+            "rope_parameters": self._rope(metadata),
             "vocab_size": len(required(metadata, "tokenizer.ggml.tokens")),
             "tie_word_embeddings": "output.weight" not in tensors,
-            "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
-            "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
-            "pad_token_id": metadata.get("tokenizer.ggml.padding_token_id"),
+            "bos_token_id": special.get("bos"),
+            "eos_token_id": special.get("eos"),
+            "pad_token_id": special.get("padding"),
         }
+
+    def _head_size(self, metadata: Mapping[str, Any], hidden: int, heads: int) -> int:
+        prefix = self.gguf_architecture
+        if f"{prefix}.attention.key_length" not in metadata and hidden % heads:
+            raise DamagedFile(f"The GGUF file's {heads} heads do not divide its width of {hidden}.")
+        size = count(metadata, f"{prefix}.attention.key_length", max(1, hidden // heads))
+        for key in ("attention.value_length", "rope.dimension_count"):
+            if count(metadata, f"{prefix}.{key}", size) != size:
+                raise Unsupported(
+                    f"The GGUF file's {prefix}.{key} is not its head size of {size}, as this family has it.",
+                    remedy="Such a file can still be run and measured.",
+                )
+        if size % 2:
+            raise DamagedFile(f"The GGUF file's head size of {size} is odd, and rotation takes channels in pairs.")
+        return size
+
+    def _rope(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        prefix = self.gguf_architecture
+        rope: dict[str, Any] = {
+            "rope_type": "default",
+            "rope_theta": positive(metadata, f"{prefix}.rope.freq_base", 10000.0),
+        }
+        scaling = metadata.get(f"{prefix}.rope.scaling.type", "none")
+        if scaling == "linear":
+            rope |= {"rope_type": "linear", "factor": positive(metadata, f"{prefix}.rope.scaling.factor")}
+        elif scaling not in ("none", ""):
+            raise Unsupported(
+                f"The GGUF file's rope scaling {scaling!r} is not known for the architecture {prefix!r}.",
+                remedy="Use the model's safetensors.",
+            )
+        return rope

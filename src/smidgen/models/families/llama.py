@@ -64,25 +64,14 @@ class Llama(Decoder):
 
         values = self.common_config(metadata, tensors)
         if ROPE_FACTORS in tensors:
-            stored = [float(value) for value in tensors[ROPE_FACTORS]]
-            rope = {
-                "rope_type": "llama3",
-                "rope_theta": values["rope_parameters"]["rope_theta"],
-                "factor": max(stored),
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 8192,
-            }
-            expected = llama3_rope_factors(rope, values["head_dim"])
-            if len(expected) != len(stored) or any(
-                abs(one - two) > 1e-3 * two for one, two in zip(stored, expected, strict=True)
-            ):
-                raise Unsupported(
-                    "The GGUF file's rope factors are not those of Llama 3's published scaling.",
-                    remedy="Use the model's safetensors, whose config.json holds the scaling.",
-                )
-            values["rope_parameters"] = rope
+            values["rope_parameters"] = _llama3_rope(tensors[ROPE_FACTORS], values)
         return LlamaConfig(**values)
+
+    def rope_metadata(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of the rotary embedding; Llama 3's scaling is a tensor (`gguf_extras`)."""
+        if parameters.get("rope_type") == "llama3":
+            parameters = {"rope_theta": parameters["rope_theta"]}
+        return super().rope_metadata(parameters)
 
     def gguf_rows(self, name: str, config: Any) -> torch.Tensor | None:
         """Interleave the two halves of every query and key head."""
@@ -100,16 +89,28 @@ class Llama(Decoder):
         import torch
 
         rope = config.rope_parameters
-        if rope.get("rope_type", "default") in ("default", "linear"):
+        if rope.get("rope_type") != "llama3":
             return {}
-        if rope["rope_type"] != "llama3":
-            raise Unsupported(f"Rope scaling {rope['rope_type']!r} has no place in a Llama GGUF.")
         return {ROPE_FACTORS: torch.tensor(llama3_rope_factors(rope, head_size(config)), dtype=torch.float32)}
 
-    def gguf_metadata(self, config: Any) -> dict[str, Any]:
-        """Return Llama's keys, with linear rope scaling where the configuration has it."""
-        values = super().gguf_metadata(config)
-        if config.rope_parameters.get("rope_type") == "linear":
-            values["llama.rope.scaling.type"] = "linear"
-            values["llama.rope.scaling.factor"] = float(config.rope_parameters["factor"])
-        return values
+
+def _llama3_rope(factors: np.ndarray[Any, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Recognise Llama 3's published scaling by its factors."""
+    stored = [float(value) for value in factors.reshape(-1)]
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": values["rope_parameters"]["rope_theta"],
+        "factor": max(stored),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    expected = llama3_rope_factors(rope, values["head_dim"]) if rope["factor"] > 0 else []
+    if len(expected) != len(stored) or not all(
+        abs(one - two) <= 1e-3 * two for one, two in zip(stored, expected, strict=True)
+    ):
+        raise Unsupported(
+            "The GGUF file's rope factors are not those of Llama 3's published scaling.",
+            remedy="Use the model's safetensors, whose config.json holds the scaling.",
+        )
+    return rope

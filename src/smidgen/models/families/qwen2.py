@@ -32,5 +32,8 @@ class Qwen2(Decoder):
     def gguf_metadata(self, config: Any) -> dict[str, Any]:
         """Return Qwen2's keys; a sliding window in use cannot be written."""
         if config.use_sliding_window:
-            raise Unsupported("llama.cpp runs Qwen2 with full attention, and this model uses a sliding window.")
+            raise Unsupported(
+                "llama.cpp runs Qwen2 with full attention, and this model uses a sliding window.",
+                remedy="Ask for safetensors instead.",
+            )
         return super().gguf_metadata(config)

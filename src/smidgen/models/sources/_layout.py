@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
+from smidgen.models.checkpoint.safetensors import read_object
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 _SUPPORT = (
@@ -101,26 +101,6 @@ def require_model(layout: Layout, place: str) -> None:
     raise InvalidInput(f"{place} holds no safetensors.", remedy="Give a folder or repository with weights in it.")
 
 
-def read_config(path: Path, place: str) -> dict[str, Any]:
-    """Read and check a ``config.json``.
-
-    Raises:
-        DamagedFile: It is not a JSON object.
-        Unsupported: Only the repository's own code could build the model.
-    """
-    config = _json_object(path)
-    if "auto_map" in config:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
-            raise Unsupported(
-                f"{place} brings its own code for the architecture {config.get('model_type')!r}; "
-                "remote code is never executed.",
-                remedy="Use a model whose architecture transformers itself knows.",
-            )
-    return config
-
-
 def require_shards(folder: Path, layout: Layout) -> None:
     """Check that every shard that the index names is there.
 
@@ -130,7 +110,7 @@ def require_shards(folder: Path, layout: Layout) -> None:
     index = folder / "model.safetensors.index.json"
     if index.name not in layout.support:
         return
-    shards = _json_object(index).get("weight_map")
+    shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict):
         raise DamagedFile(f"{index} has no weight map.", remedy="Fetch the model again.")
     missing = sorted({str(shard) for shard in shards.values()} - set(layout.weights))
@@ -173,13 +153,3 @@ def _first(value: Any) -> str | None:
     if isinstance(value, list):
         value = value[0] if value else None
     return str(value) if value else None
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DamagedFile(f"{path} is not JSON: {error}.", remedy="Fetch the model again.") from error
-    if not isinstance(content, dict):
-        raise DamagedFile(f"{path} is not a JSON object.", remedy="Fetch the model again.")
-    return content

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smidgen.errors import DamagedFile
+from smidgen.models.checkpoint.safetensors import read_config
 from smidgen.models.files import digest_of_files, sha256_of
 from smidgen.models.sources import LocalModel, _layout
 from smidgen.progress import Progress
@@ -35,7 +36,7 @@ class Folder:
         folder = reference.path
         layout = _layout.select(place.name for place in folder.iterdir() if place.is_file())
         _layout.require_model(layout, reference.name)
-        _layout.read_config(folder / "config.json", reference.name)
+        read_config(folder, reference.name)
         _layout.require_shards(folder, layout)
         for name in layout.weights:
             if (folder / name).stat().st_size < 8:

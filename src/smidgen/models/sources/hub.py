@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import DamagedFile, ReferenceNotFound, SmidgenError, SourceUnavailable
+from smidgen.models.checkpoint.safetensors import read_config
 from smidgen.models.files import require_free, sha256_of
 from smidgen.models.names import HUB_SPACE
 from smidgen.models.reference import DEFAULT_REVISION
@@ -171,7 +172,7 @@ def _download(reference: Reference, snapshot: _Snapshot, store: Store, folder: P
         with _explained(reference):
             _download_file(reference, snapshot.commit, name, folder, _Counter(str(reference), done, total, progress))
         if name == "config.json":
-            _layout.read_config(folder / name, str(reference))
+            read_config(folder, str(reference))
         promised = snapshot.sha256.get(name)
         if promised is not None and sha256_of(folder / name, progress) != promised:
             (folder / name).unlink()

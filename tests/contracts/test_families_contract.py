@@ -1,0 +1,289 @@
+"""What every family of models promises, tried on every file of models/families."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gguf as gguf_package
+import numpy
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+from smidgen import registry
+from smidgen.errors import Unsupported
+from smidgen.export import gguf, safetensors
+from smidgen.inference.scoring import PromptScorer
+from smidgen.models import families
+from smidgen.models.checkpoint.gguf import read
+from smidgen.models.load import read_folder, read_gguf
+from smidgen.models.model import Model
+from smidgen.shrink.quantize.quantize import Quantize
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+QWEN = {"rope_type": "default", "rope_theta": 1000000.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    family: str
+    kind: Any
+    changes: dict[str, Any]
+    splitting: str
+    length: int = 48
+
+
+CASES = {
+    "llama-tied": Case("llama", LlamaConfig, {"tie_word_embeddings": True}, "smollm"),
+    "llama-untied": Case("llama", LlamaConfig, {"tie_word_embeddings": False, "rms_norm_eps": 1e-6}, "gpt-2"),
+    # Llama 3 slows the frequencies that turn in thousands of tokens: short texts would not notice.
+    "llama-rope-llama3": Case(
+        "llama", LlamaConfig, {"rope_parameters": LLAMA3, "max_position_embeddings": 16384}, "llama-bpe", 1500
+    ),
+    "llama-rope-linear": Case("llama", LlamaConfig, {"rope_parameters": LINEAR}, "llama-bpe"),
+    "llama-wide-heads": Case("llama", LlamaConfig, {"head_dim": 32, "tie_word_embeddings": True}, "smollm"),
+    "qwen2-tied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": True}, "qwen2"),
+    "qwen2-untied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": False, "rope_parameters": QWEN}, "qwen2"),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tiny random model as transformers wrote it, and as smidgen read and wrote it."""
+
+    folder: Path
+    logits: torch.Tensor
+    ids: torch.Tensor
+    model: Model
+    file: Path
+
+
+def test_every_file_is_tried() -> None:
+    found = registry.names("smidgen.models.families")
+    assert len(found) == 2
+    assert {case.family for case in CASES.values()} == set(found)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory, published_tokenizer: Any) -> Any:
+    """Make each case once."""
+
+    @cache
+    def made(name: str) -> Made:
+        case, folder = CASES[name], tmp_path_factory.mktemp(name)
+        config = case.kind(**(SMALL | case.changes))
+        torch.manual_seed(0)
+        module = AutoModelForCausalLM.from_config(config).eval()
+        for parameter_name, parameter in module.named_parameters():
+            if parameter_name.endswith("norm.weight"):
+                torch.nn.init.uniform_(parameter, 0.5, 1.5)
+            elif parameter_name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.5)
+        module.save_pretrained(folder / "model")
+        published_tokenizer(case.splitting, 400).save_pretrained(folder / "model")
+        ids = torch.randint(3, 400, (1, case.length), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            logits = module(ids).logits[0]
+        model = read_folder(folder / "model", torch.float32)
+        gguf.write(model, folder / "model.gguf")
+        return Made(folder / "model", logits, ids, model, folder / "model.gguf")
+
+    return made
+
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 400,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+@torch.no_grad()
+def logits_of(model: Model, ids: torch.Tensor) -> torch.Tensor:
+    return model.module(ids).logits[0]
+
+
+def divergence(source: torch.Tensor, result: torch.Tensor) -> float:
+    p, q = source.double().log_softmax(-1), result.double().log_softmax(-1)
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+@every_case
+def test_a_folder_gives_the_logits_of_transformers(make: Any, name: str) -> None:
+    made = make(name)
+    torch.testing.assert_close(logits_of(made.model, made.ids), made.logits, atol=1e-4, rtol=1e-4)
+
+
+@every_case
+def test_the_anatomy_names_every_matrix_once(make: Any, name: str) -> None:
+    model = make(name).model
+    anatomy, state = model.anatomy, model.module.state_dict()
+    matrices = {key for key, value in model.module.named_parameters() if value.dim() == 2}
+    assert set(anatomy.matrices()) == matrices
+    read_by_sites = [module for site in anatomy.sites() for module in site.modules]
+    assert sorted(read_by_sites) == sorted({*(key.removesuffix(".weight") for key in matrices), anatomy.head}
+                                           - {anatomy.embedding})  # fmt: skip
+    paths = [anatomy.final_norm, *(norm for block in anatomy.blocks for norm in block.norms)]
+    vectors = {key for key, value in state.items() if value.dim() == 1 and not key.endswith("bias")}
+    assert {f"{path}.weight" for path in paths} == vectors
+    for path in (anatomy.layers, anatomy.rotary, anatomy.head, *(block.path for block in anatomy.blocks)):
+        model.module.get_submodule(path)
+    for block in anatomy.blocks:
+        rows = block.query_heads * block.head_size
+        assert state[block.projections["query"].weight].shape == (rows, anatomy.hidden_size)
+        assert state[block.projections["key"].weight].shape[0] == block.key_value_heads * block.head_size
+        assert state[block.projections["down"].weight].shape == (anatomy.hidden_size, block.neurons)
+    assert state[f"{anatomy.embedding}.weight"].shape == (anatomy.vocabulary_size, anatomy.hidden_size)
+    assert anatomy.tied == (f"{anatomy.head}.weight" not in matrices)
+
+
+@every_case
+def test_llama_cpp_computes_the_same_from_the_gguf(make: Any, name: str) -> None:
+    made = make(name)
+    with PromptScorer(made.file, threads=1, context=made.ids.shape[1]) as scorer:
+        start = max(0, made.ids.shape[1] - 100)
+        found = torch.from_numpy(numpy.array(scorer.logits(made.ids[0].tolist(), start=start)))
+    expected = made.logits[start:]
+    assert divergence(expected, found) < 1e-3
+    assert float(torch.cosine_similarity(expected, found, dim=-1).min()) > 0.999
+
+
+@every_case
+def test_a_gguf_is_read_back_as_it_was(make: Any, name: str) -> None:
+    made = make(name)
+    again = read_gguf(made.file, torch.float32)
+    difference = (logits_of(again, made.ids) - made.logits).norm() / made.logits.norm()
+    assert float(difference) < 1e-2
+    for key, value in made.model.module.state_dict().items():
+        torch.testing.assert_close(again.module.state_dict()[key], value, atol=1e-7, rtol=2**-11)
+    kept = (*SMALL, "rms_norm_eps", "head_dim", "rope_parameters", "tie_word_embeddings", "architectures")
+    for key in kept:
+        if key not in ("initializer_range", "head_dim"):
+            assert getattr(again.config, key) == getattr(made.model.config, key), key
+    assert again.anatomy == made.model.anatomy
+    assert again.lineage.origin.dequantised_from is None
+    assert again.lineage.origin.parameters == made.model.parameter_count()
+
+
+@every_case
+def test_packed_bytes_go_through_a_gguf_unchanged(make: Any, name: str, tmp_path: Path) -> None:
+    made = make(name)
+    small = Quantize(default="q8_0", solver="nearest").apply(made.model, made.ids)
+    assert set(small.packed) == set(made.model.anatomy.matrices())
+    gguf.write(small, tmp_path / "small.gguf")
+    names = small.family.gguf_names(small.config)
+    values = {tensor.name: tensor for tensor in gguf_package.GGUFReader(tmp_path / "small.gguf").tensors}
+    again = read_gguf(tmp_path / "small.gguf", torch.float32)
+    assert again.lineage.origin.dequantised_from == "Q8_0"
+    for key, packed in small.packed.items():
+        stored = values[names[key]]
+        assert sorted(map(bytes, stored.data.reshape(packed.data.shape))) == sorted(map(bytes, packed.data.numpy()))
+        # Reading back undoes the order of the rows: the float values are those of the packed model, bit for bit.
+        assert torch.equal(again.weight(key), small.weight(key)), key
+        if small.family.gguf_rows(key, small.config) is None:
+            assert stored.data.tobytes() == packed.data.numpy().tobytes()
+    with PromptScorer(tmp_path / "small.gguf", threads=1, context=48) as scorer:
+        found = torch.from_numpy(numpy.array(scorer.logits(made.ids[0, :48].tolist())))
+    assert divergence(logits_of(small, made.ids[:, :48]), found) < 3e-3  # llama.cpp rounds activations to 8 bits
+
+
+def test_llamas_query_rows_lie_as_llama_cpp_rotates_them(make: Any) -> None:
+    model = make("llama-tied").model
+    for module, heads in (("q_proj", 4), ("k_proj", 2)):
+        order = model.family.gguf_rows(f"model.layers.0.self_attn.{module}.weight", model.config)
+        # Channel i of a head and its partner i + 8 become neighbours.
+        expected = [16 * head + pair + 8 * half for head in range(heads) for pair in range(8) for half in (0, 1)]
+        assert order.tolist() == expected
+
+
+@every_case
+def test_safetensors_reload_in_plain_transformers(make: Any, name: str, tmp_path: Path) -> None:
+    made = make(name)
+    safetensors.write(made.model, tmp_path / "out")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        found = plain(made.ids).logits[0]
+    assert torch.equal(found, logits_of(read_folder(made.folder, torch.bfloat16), made.ids))
+    assert read_folder(tmp_path / "out", torch.float32).lineage == made.model.lineage
+
+
+@every_case
+def test_the_same_model_gives_the_same_bytes(make: Any, name: str, tmp_path: Path) -> None:
+    made = make(name)
+    gguf.write(made.model, tmp_path / "again.gguf")
+    assert (tmp_path / "again.gguf").read_bytes() == made.file.read_bytes()
+
+
+@every_case
+def test_the_size_of_the_rest_is_known_before(make: Any, name: str) -> None:
+    made = make(name)
+    matrices = sum(2 * made.model.weight(key).numel() for key in made.model.anatomy.matrices())
+    expected = matrices + gguf.metadata_bytes(made.model)
+    assert made.file.stat().st_size <= expected <= made.file.stat().st_size + 128 * len(made.model.anatomy.matrices())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("llama-tied", {"hidden_act": "gelu"}, "SiLU"),
+        ("llama-tied", {"rope_parameters": LLAMA3 | {"rope_type": "yarn"}}, "'yarn' has no place"),
+        ("qwen2-tied", {"rope_parameters": LLAMA3}, "'llama3' has no place"),
+        ("qwen2-tied", {"use_sliding_window": True}, "sliding window"),
+    ],
+)
+def test_what_llama_cpp_would_compute_otherwise_is_refused(
+    make: Any, name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    model = make(name).model.clone()
+    for key, value in changes.items():
+        setattr(model.config, key, value)
+    with pytest.raises(Unsupported, match=message):
+        gguf.write(model, tmp_path / "x.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_weight_that_gguf_has_no_name_for_is_refused(make: Any, tmp_path: Path) -> None:
+    model = make("llama-tied").model
+    biased = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL, attention_bias=True))
+    with pytest.raises(Unsupported, match=r"self_attn\.q_proj\.bias"):
+        gguf.write(replace(model, module=biased), tmp_path / "x.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_llama_3_rope_factors_are_those_of_transformers(make: Any) -> None:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    made = make("llama-rope-llama3")
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](made.model.config)
+    plain = 1.0 / 500000.0 ** (torch.arange(0, 16, 2) / 16)
+    stored = read(made.file).tensors["rope_freqs.weight"].floats()
+    numpy.testing.assert_allclose(stored, (plain / scaled).numpy(), rtol=1e-5)
+    assert len(set(stored.round(3))) > 2  # unscaled, blended and scaled
+
+
+def test_unknown_architectures_name_the_known() -> None:
+    with pytest.raises(Unsupported, match=r"'GPT2LMHeadModel' .* Known: LlamaForCausalLM, Qwen2ForCausalLM"):
+        families.for_architecture("GPT2LMHeadModel")
+    with pytest.raises(Unsupported, match="'bert' cannot be taken apart"):
+        families.for_gguf("bert")
