@@ -58,12 +58,13 @@ class StoredTensor:
         Raises:
             Unsupported: The format stands for no weights (integers, formats of intermediate results).
         """
+        from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
 
         dtype = {0: np.float32, 1: np.float16}.get(self.type)
         raw = np.ascontiguousarray(self.data)
         try:
-            values = raw.view(dtype) if dtype else dequantize(raw, self.type)
+            values = raw.view(dtype) if dtype else dequantize(raw, GGMLQuantizationType(self.type))
         except NotImplementedError:
             raise Unsupported(f"Tensor {self.name!r} is stored as {self.format}, which cannot be read back.") from None
         result: np.ndarray[Any, np.dtype[np.float32]] = values.astype(np.float32, copy=False).reshape(self.shape)

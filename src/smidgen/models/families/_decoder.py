@@ -199,14 +199,14 @@ class Decoder(Family):
         if f"{prefix}.attention.key_length" not in metadata and hidden % heads:
             raise DamagedFile(f"The GGUF file's {heads} heads do not divide its width of {hidden}.")
         size = count(metadata, f"{prefix}.attention.key_length", max(1, hidden // heads))
+        if size % 2:
+            raise DamagedFile(f"The GGUF file's head size of {size} is odd, and rotation takes channels in pairs.")
         for key in ("attention.value_length", "rope.dimension_count"):
             if count(metadata, f"{prefix}.{key}", size) != size:
                 raise Unsupported(
                     f"The GGUF file's {prefix}.{key} is not its head size of {size}, as this family has it.",
                     remedy="Such a file can still be run and measured.",
                 )
-        if size % 2:
-            raise DamagedFile(f"The GGUF file's head size of {size} is odd, and rotation takes channels in pairs.")
         return size
 
     def _rope(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
