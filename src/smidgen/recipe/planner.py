@@ -26,9 +26,13 @@ MEASURED_WINDOWS = 2
 HEALING_BATCH = 4
 HEALING_SHARE = 0.6
 """Share of the time left that healing may take when the model was cut; the rest stores and verifies."""
-STEPS_WITHOUT_CLOCK = {"healing": 1500, "tuning": 150}
-MOST_STEPS = {"healing": 4000, "tuning": 400}
-FEWEST_STEPS = 8
+STEPS_WITHOUT_CLOCK = {"healing": 1500, "tuning": 60}
+MOST_STEPS = {"healing": 4000, "tuning": 120}
+FEWEST_STEPS = {"healing": 8, "tuning": 24}
+"""Fewer steps than these change nothing that can be measured."""
+TIMED_STEPS = 2
+LEAST_SECONDS = {"healing": 15.0, "tuning": 45.0}
+"""With less time left not even a few steps are timed."""
 SAFETY = 0.985
 """Share of a size that speed allows which is aimed at, since decoding is not quite proportional to bytes."""
 
@@ -215,7 +219,7 @@ class Planner:
     def seconds_without_clock(self, decided: Mapping[str, Any]) -> float:
         """Return about how long `make` takes when no time is given, from a few timed training steps."""
         training, _ = self.materials.healing(self.materials.source)
-        operation = Step("distill", {"batch_size": HEALING_BATCH, "steps": FEWEST_STEPS}).build()
+        operation = Step("distill", {"batch_size": HEALING_BATCH, "steps": TIMED_STEPS}).build()
         rate: float = operation.measure_throughput(self.materials.source, self.materials.source, training)
         kinds = ["tuning"] if Shape(**decided["shape"]) == self.whole else ["healing", "tuning"]
         tokens = sum(STEPS_WITHOUT_CLOCK[kind] for kind in kinds) * HEALING_BATCH * training.shape[1]
@@ -228,16 +232,16 @@ class Planner:
         """Return how many training steps fit into the seconds, timing a few real ones."""
         if seconds is None:
             return STEPS_WITHOUT_CLOCK[kind]
-        if seconds < 5:
+        if seconds < LEAST_SECONDS[kind]:
             return 0
         self.progress(Event(f"timing {kind}"))
         training, _ = self.materials.healing(model)
         started = time.monotonic()
-        operation = Step("distill", {**parameters, "steps": FEWEST_STEPS}).build()
+        operation = Step("distill", {**parameters, "steps": TIMED_STEPS}).build()
         rate = operation.measure_throughput(model, self.materials.source, training)
         tokens = HEALING_BATCH * training.shape[1]
         count = int((seconds - (time.monotonic() - started)) * rate / tokens)
-        return min(count, MOST_STEPS[kind]) if count >= FEWEST_STEPS else 0
+        return min(count, MOST_STEPS[kind]) if count >= FEWEST_STEPS[kind] else 0
 
     def _healing(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
         parameters = {"batch_size": HEALING_BATCH, "learning_rate": 3e-4}
@@ -253,7 +257,7 @@ class Planner:
         return [Step("distill", {**parameters, "steps": count})] if count else []
 
     def _tuning(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
-        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 1e-3, "trainable": "norms"}
+        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 3e-4, "trainable": "norms"}
 
         def choose() -> int:
             stored, _ = self.runner.run(steps)

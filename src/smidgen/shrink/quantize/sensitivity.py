@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
 
 
-PROBED_WINDOWS = 4
+PROBED_WINDOWS, GRADED_WINDOWS = 16, 4
 NOISE = 0.004
 """Squared size of the rounding errors that `factors` injects, relative to the weights: about what 4 bits leave."""
 
@@ -108,7 +108,10 @@ def probe(model: Model, windows: torch.Tensor, *, seed: int = 0, progress: Progr
     model.module.requires_grad_(False)
     try:
         for window in track(torch.split(windows, 1), "probing sensitivity", progress, unit="windows"):
-            collector.add(window, generator)
+            if collector.graded < GRADED_WINDOWS:
+                collector.add(window, generator)
+            else:
+                collector.read_only(window)
     finally:
         collector.remove()
         for name, value in model.module.named_parameters():
@@ -122,7 +125,7 @@ class _Collector:
     def __init__(self, model: Model) -> None:
         import torch
 
-        self.model, self.tokens = model, 0
+        self.model, self.tokens, self.graded, self.graded_tokens = model, 0, 0, 0
         anatomy = model.anatomy
         self.outputs: dict[str, torch.Tensor] = {}
         self.hessians: dict[str, torch.Tensor] = {}
@@ -142,6 +145,10 @@ class _Collector:
                 self.hooks.append(model.module.get_submodule(path).register_forward_hook(self._watch_output(path)))
 
     def _start_gradients(self, module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if not torch.is_grad_enabled():
+            return output
         output = output.detach().requires_grad_()
         output.register_hook(self._add_embedding_gradient)  # type: ignore[no-untyped-call]
         return output
@@ -172,7 +179,8 @@ class _Collector:
             self.outputs[name] = self.outputs[name] + squares if name in self.outputs else squares
 
         def after(module: Any, inputs: Any, output: torch.Tensor) -> None:
-            output.register_hook(add)  # type: ignore[no-untyped-call]
+            if output.requires_grad:
+                output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return after
 
@@ -192,6 +200,20 @@ class _Collector:
             # d log p(drawn) / d logits = one-hot − p.
             probabilities[torch.arange(len(drawn)), drawn] -= 1
         logits.backward(probabilities.to(logits.dtype))
+        self.graded += 1
+        self.graded_tokens += window.numel()
+        self._count(window)
+
+    def read_only(self, window: torch.Tensor) -> None:
+        import torch
+
+        with torch.no_grad(), autocast():
+            self.model.module.base_model(window, use_cache=False)
+        self._count(window)
+
+    def _count(self, window: torch.Tensor) -> None:
+        import torch
+
         self.read += torch.bincount(window.flatten(), minlength=len(self.read)).float()
         self.tokens += window.numel()
 
@@ -200,11 +222,12 @@ class _Collector:
             hook.remove()
 
     def result(self) -> Sensitivity:
-        count = self.tokens
+        graded, count = self.graded_tokens, self.tokens
+        hessians = {name: value / count for name, value in self.hessians.items()}
         return Sensitivity(
-            outputs={name: value / count for name, value in self.outputs.items()},
-            hessians={name: value / count for name, value in self.hessians.items()} | {"head": self.uncertain / count},
-            embedding=self.embedding / count,
+            outputs={name: value / graded for name, value in self.outputs.items()},
+            hessians=hessians | {"head": self.uncertain / graded},
+            embedding=self.embedding / graded,
             token_share=self.read / count,
             head=self.head / self.head.sum(),
             tokens=count,
