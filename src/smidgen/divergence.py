@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 CHUNK = 256
 
 
+def _starts(logits: torch.Tensor, chunk: int) -> range:
+    """Return where chunks begin; no tokens make one empty chunk, which keeps shape and type."""
+    return range(0, max(1, logits.shape[0]), chunk)
+
+
 def _chunks(source: torch.Tensor, result: torch.Tensor, chunk: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    for start in range(0, source.shape[0], chunk):
+    for start in _starts(source, chunk):
         yield (
             source[start : start + chunk].float().log_softmax(-1),
             result[start : start + chunk].float().log_softmax(-1),
@@ -88,6 +93,6 @@ def negative_log_likelihood(logits: torch.Tensor, targets: torch.Tensor, *, chun
             functional.cross_entropy(
                 logits[start : start + chunk].float(), targets[start : start + chunk], reduction="none"
             )
-            for start in range(0, logits.shape[0], chunk)
+            for start in _starts(logits, chunk)
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
 
     kind = getattr(torch, dtype)
     # A model read from a quantised file carries a note of that in its configuration, and would refuse to be saved.
-    fresh = type(model.module)._from_config(model.config, dtype=kind)
+    fresh = type(model.module)._from_config(copy.deepcopy(model.config), dtype=kind)
     fresh.load_state_dict({name: value.to(kind) for name, value in model.module.state_dict().items()})
     fresh.generation_config = model.module.generation_config
     with atomic_folder(folder) as temporary:
