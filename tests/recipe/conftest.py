@@ -42,13 +42,14 @@ def child(limit, delay):
             if count == limit:
                 threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
         job(watch)
+        print("events", count)
         sys.stdout.flush()
         os._exit(0)
     return os.waitpid(pid, 0)[1]
 
-for number in range(kills):
-    # What earlier ones kept is not done again, so later ones have less to do.
-    status = child(generator.randrange(1, max(2, events // (number + 1))), generator.random() * 0.1)
+for _ in range(kills):
+    # What earlier ones kept is not done again: each goes on for about its share of the whole.
+    status = child(generator.randrange(1, max(2, 3 * events // (2 * kills))), generator.random() * 0.1)
     seen.append(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
     assert seen[-1] == 9 or status == 0, status
 assert child(-1, 0) == 0
@@ -77,6 +78,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path.parent / "README.md").write_text("---\nlicense: mit\nbase_model: org/tiny\n---\n", encoding="utf-8")
     (path.parent / "LICENSE").write_text("Do as you like.\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def few_steps() -> dict[str, int]:
+    return FEW_STEPS
+
+
+@pytest.fixture(scope="session")
+def measuring_seconds() -> float:
+    return MEASURING_SECONDS
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import machine
-from smidgen.errors import InvalidInput, Locked, OutOfResources, RecipeError
+from smidgen.errors import OutOfResources, RecipeError
 from smidgen.export.runnable import gguf_of
-from smidgen.models.files import make_folder, require_free
+from smidgen.models.files import require_free
 from smidgen.progress import Event, Progress, silent
 from smidgen.recipe import handover, receipt
 from smidgen.recipe.budget import Budget
@@ -24,13 +23,13 @@ from smidgen.recipe.planner import Planner
 from smidgen.recipe.proof import Proof, prove
 from smidgen.recipe.quantities import format_size
 from smidgen.recipe.recipe import Recipe, Step
+from smidgen.recipe.run_folder import PLAN, WORK, run_folder
 from smidgen.recipe.runner import Runner
 
 if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.models.sources import LocalModel
 
-WORK, PLAN = ".smidgen", "plan.json"
 WINDOW_LENGTH = 512
 MOST_WINDOWS, FEWEST_WINDOWS = 48, 8
 SECONDS_PER_WINDOW = 8.0
@@ -145,7 +144,7 @@ def make(
     budget = Budget.parse(fit, speed, keep, within)
     order = Order(source, data, seed, _use_threads(threads), offline)
     identity = {"source": source, "data": data, "seed": seed, "threads": order.threads, "budget": budget.to_dict()}
-    with _run_folder(Path(out), identity, fresh) as (folder, journal):
+    with run_folder(Path(out), identity, fresh) as (folder, journal):
         finished = _finished(folder, journal)
         if finished:
             return finished
@@ -178,7 +177,7 @@ def apply(
     content = Recipe.read(Path(recipe))
     order = Order(content.source, content.data, content.seed, _use_threads(threads or content.threads), offline)
     identity = {"recipe": hashlib.sha256(content.to_yaml().encode()).hexdigest(), "threads": order.threads}
-    with _run_folder(Path(out), identity, fresh) as (folder, journal):
+    with run_folder(Path(out), identity, fresh) as (folder, journal):
         finished = _finished(folder, journal)
         if finished:
             return finished
@@ -218,34 +217,6 @@ def _use_threads(threads: int | None) -> int:
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True)
     return count
-
-
-@contextmanager
-def _run_folder(out: Path, identity: dict[str, Any], fresh: bool) -> Iterator[tuple[Path, Journal]]:
-    """Open the folder, locked against a second process, with its plan."""
-    from filelock import FileLock, Timeout
-
-    if out.exists() and not out.is_dir():
-        raise InvalidInput(f"{out} is a file, and a folder is to be written.", remedy="Choose another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / WORK).is_dir():
-        raise InvalidInput(f"{out} is not empty and holds no run of smidgen.", remedy="Choose another --out.")
-    make_folder(out)
-    work = make_folder(out / WORK)
-    lock = FileLock(work / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise Locked(f"Another process is working in {out}.", remedy="Wait for it or choose another --out.") from error
-    except OSError as error:
-        raise InvalidInput(f"{out} cannot be written: {error.strerror}.", remedy="Choose another --out.") from error
-    try:
-        if fresh:
-            (work / PLAN).unlink(missing_ok=True)
-            (out / receipt.NAME).unlink(missing_ok=True)
-            shutil.rmtree(work / "steps", ignore_errors=True)
-        yield out, Journal(work / PLAN, identity)
-    finally:
-        lock.release()
 
 
 def _finished(folder: Path, journal: Journal) -> Outcome | None:
@@ -391,7 +362,7 @@ class _Job:
             threads=self.order.threads,
         )
         content |= {
-            "plan": {"decisions": self.journal.entries},
+            "plan": {"decisions": list(self.journal.entries)},
             "steps": [record.to_dict() for record in records],
             "seconds": round(self.journal.elapsed, 1),
         }

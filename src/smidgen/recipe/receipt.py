@@ -35,9 +35,25 @@ def read(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise DamagedFile(f"{path} has the format {content['format']!r}, and {FORMAT} is expected.")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        _require_measurable(content)
+    except (ValueError, LookupError, TypeError) as error:
         raise DamagedFile(f"{path} cannot be read: {error!r}.") from error
     return content
+
+
+def _require_measurable(content: Mapping[str, Any]) -> None:
+    """Fail where something is missing that is needed to measure again."""
+    texts = [content["result"]["sha256"], content["source"]["name"], content["source"]["sha256"]]
+    counts = [content["machine"]["threads"]]
+    for quality in content["quality"]:
+        texts += [quality["text"], quality["sha256"]]
+        counts += [quality["windows"], quality["length"]]
+        for name in ("kl_mean", "same_top", "ppl_ratio"):
+            float(quality[name])
+    if not content["quality"] or not all(isinstance(text, str) for text in texts):
+        raise ValueError("it names no source, no result or no text")
+    if not all(isinstance(count, int) and count > 0 for count in counts):
+        raise ValueError("a count is no whole number")
 
 
 def describe_source(model: Model) -> dict[str, Any]:
