@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Qwen2Config
 
@@ -367,3 +370,19 @@ def test_the_published_model_says_what_it_was_dequantised_from(smollm2_gguf: Pat
     assert model.parameter_count() == 134_515_008
     assert model.config.rope_parameters == {"rope_type": "default", "rope_theta": 100000.0}
     assert (model.config.rms_norm_eps, model.anatomy.tied, len(model.anatomy.blocks)) == (1e-5, True, 30)
+
+
+@settings(max_examples=150, deadline=None)
+@given(flips=st.lists(st.tuples(st.integers(4, 2600), st.integers(1, 255)), min_size=1, max_size=3))
+def test_flipped_bytes_never_reach_transformers(
+    flips: list[tuple[int, int]], file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = bytearray(file.read_bytes())
+    # The vocabulary is long and dull: half of the places lie before it, half in the headers behind it.
+    behind = content.index(b"token_embd.weight") - 1300
+    for place, change in flips:
+        content[place if place < 1300 else behind + place - 1300] ^= change
+    path = tmp_path_factory.getbasetemp() / "flipped.gguf"
+    path.write_bytes(content)
+    with contextlib.suppress(SmidgenError):
+        assert read_gguf(path, torch.float32).parameter_count() > 0
