@@ -22,7 +22,11 @@ build_model: Callable[..., Model] = _SHARED["build_model"]
 
 SOURCE = {"num_hidden_layers": 4, "max_position_embeddings": 512, "initializer_range": 0.08}
 FEW_STEPS = {"healing": 10, "tuning": 8}
-MEASURING_SECONDS = 3.0
+MEASURED_WINDOWS, MEASURING_SECONDS = 4, 3.0
+HURRY = f"""
+from smidgen.recipe import planner, proof
+planner.MOST_STEPS, proof.MOST_WINDOWS, proof.FIXED_SECONDS = {FEW_STEPS}, {MEASURED_WINDOWS}, {MEASURING_SECONDS}
+"""
 
 # Runs a job in forked children. Each child that is to be killed gets SIGKILL a random while after a random event, so
 # that moments lie everywhere: between steps, inside them, inside the writing of a file.
@@ -81,21 +85,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def few_steps() -> dict[str, int]:
-    return FEW_STEPS
-
-
-@pytest.fixture(scope="session")
-def measuring_seconds() -> float:
-    return MEASURING_SECONDS
+def hurry() -> str:
+    """Lines of a script that do what `hurried` does."""
+    return HURRY
 
 
 @pytest.fixture(scope="session")
 def hurried() -> Iterator[None]:
-    """Few training steps, and little time kept for measuring: what takes long on a real model."""
+    """Few training steps, few measured windows, and little time kept for measuring: what takes long on a real model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner, "MOST_STEPS", FEW_STEPS)
         patch.setattr(planner, "STEPS_WITHOUT_CLOCK", FEW_STEPS)
+        patch.setattr(proof, "MOST_WINDOWS", MEASURED_WINDOWS)
         patch.setattr(proof, "FIXED_SECONDS", MEASURING_SECONDS)
         yield
 

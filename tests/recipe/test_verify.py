@@ -13,16 +13,14 @@ from smidgen.recipe.verify import verify
 
 
 @pytest.fixture(scope="module")
-def original(source, tmp_path_factory):
+def original(source, hurried, tmp_path_factory):
     folder = tmp_path_factory.mktemp("verified")
     (folder / "source.gguf").write_bytes(source.read_bytes())
     (folder / "recipe.yaml").write_text(
         f"source: {folder / 'source.gguf'}\nwindows: 2\nsteps:\n"
         "  - {operation: quantize, default: q4_0, solver: nearest}\n"
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smidgen.recipe.proof.MOST_WINDOWS", 4)
-        apply(folder / "recipe.yaml", out=folder / "out", threads=1)
+    apply(folder / "recipe.yaml", out=folder / "out", threads=1)
     return folder / "out"
 
 
