@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from smidgen.errors import RecipeError, SmidgenError
-from smidgen.recipe.quantities import format_size, parse_duration, parse_share, parse_size, parse_speed
+from smidgen.recipe.quantities import parse_duration, parse_share, parse_size, parse_speed
 
 Value = TypeVar("Value")
 
@@ -73,24 +73,6 @@ class Budget:
         if problems:
             raise RecipeError(problems)
         return budget
-
-    def describe(self) -> str:
-        """Say the budget in one line.
-
-        Example:
-            >>> Budget.parse(fit="80MB", speed=20).describe()
-            'at most 80.0 MB, at least 20 tok/s'
-        """
-        parts = []
-        if self.fit is not None:
-            parts.append(f"at most {format_size(self.fit)}")
-        if self.speed is not None:
-            parts.append(f"at least {self.speed:g} tok/s")
-        if self.keep is not None:
-            parts.append(f"at least {self.keep:.0%} kept")
-        if self.within is not None:
-            parts.append(f"within {self.within:g} s")
-        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

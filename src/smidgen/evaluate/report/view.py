@@ -118,37 +118,35 @@ def _verdict(receipt: Mapping[str, Any], quality: Sequence[Mapping[str, Any]]) -
 
 def _demands(receipt: Mapping[str, Any], quality: Sequence[Mapping[str, Any]], met: Mapping[str, Any]) -> list[Demand]:
     budget = receipt.get("budget") or {}
-    words_asked = budget.get("asked") if isinstance(budget.get("asked"), Mapping) else {}
     decode = Figure.of((receipt.get("speed") or {}).get("tg128"))
-    took = _total_seconds(receipt)
-    within = budget.get("within_s")
+    took, within = receipt.get("seconds"), budget.get("within")
 
-    def asked(name: str, value: Any, shown: str) -> str:
-        return "nothing asked" if value is None else str((words_asked or {}).get(name) or shown)
+    def asked(value: Any, shown: str) -> str:
+        return "nothing asked" if value is None else shown
 
-    fit, speed, keep = budget.get("fit_bytes"), budget.get("speed"), budget.get("keep")
+    fit, speed, keep = budget.get("fit"), budget.get("speed"), budget.get("keep")
     rows = [
         Demand(
             "Size of the file",
-            asked("fit", fit, words.size(fit)),
+            asked(fit, f"at most {words.size(fit)}"),
             _exact(receipt["result"]["bytes"]),
             met.get("size"),
         ),
         Demand(
             "Speed of writing",
-            asked("speed", speed, f"{words.number(speed)} tokens per second"),
+            asked(speed, f"at least {words.number(speed)} tokens per second"),
             f"{decode.shown()} tokens per second" if decode else words.NOTHING,
             met.get("speed"),
         ),
         Demand(
             "Quality kept",
-            asked("keep", keep, words.share(keep)),
+            asked(keep, f"at least {words.share(keep)}"),
             _same_top(quality),
             met.get("keep"),
         ),
         Demand(
             "Time to make it",
-            asked("within", within, words.seconds(within)),
+            asked(within, f"within {words.seconds(within)}"),
             words.seconds(took),
             None if within is None or took is None else took <= within,
         ),
@@ -168,11 +166,6 @@ def _same_top(quality: Sequence[Mapping[str, Any]]) -> str:
     if not quality:
         return words.NOTHING
     return f"{words.share(quality[0]['same_top'])} same top token on {quality[0]['text']}"
-
-
-def _total_seconds(receipt: Mapping[str, Any]) -> float | None:
-    taken = [step["seconds"] for step in receipt.get("steps") or () if step.get("seconds") is not None]
-    return sum(taken) if taken else None
 
 
 _QUALITY_NAMES = (
