@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
+import logging
 import os
 import runpy
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +25,7 @@ _SHARED = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py
 build_model: Callable[..., Model] = _SHARED["build_model"]
 
 SOURCE = {"num_hidden_layers": 4, "max_position_embeddings": 512, "initializer_range": 0.08}
+MODULES = (argparse, logging, typing)
 FEW_STEPS = {"healing": 10, "tuning": 8}
 MEASURED_WINDOWS, MEASURING_SECONDS = 4, 3.0
 HURRY = f"""
@@ -81,6 +86,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gguf.write(build_model(**SOURCE), path)
     (path.parent / "README.md").write_text("---\nlicense: mit\nbase_model: org/tiny\n---\n", encoding="utf-8")
     (path.parent / "LICENSE").write_text("Do as you like.\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's own text: the beginnings of some modules of the standard library."""
+    path: Path = tmp_path_factory.mktemp("data") / "modules.txt"
+    path.write_text("\n\n".join(inspect.getsource(module)[:30_000] for module in MODULES), encoding="utf-8")
     return path
 
 

@@ -18,13 +18,13 @@ from smidgen.recipe.make import make
 {hurry}
 
 def job(progress):
-    make({source!r}, fit=74_000, within=90, out={out!r}, threads=1, progress=progress)
+    make({source!r}, fit=74_000, within=64, data={data!r}, out={out!r}, threads=1, progress=progress)
 """
 
 
-def test_killed_five_times_it_ends_as_undisturbed(source, tmp_path, killed, hurry, hurried):
+def test_killed_five_times_it_ends_as_undisturbed(source, data, tmp_path, killed, hurry, hurried):
     out = tmp_path / "out"
-    script = JOB.format(source=str(source), out=str(out), hurry=hurry)
+    script = JOB.format(source=str(source), data=str(data), out=str(out), hurry=hurry)
     ended = killed(script, kills=KILLS, events=EVENTS, seed=random.Random(8).randrange(1 << 30))
     assert ended.count(9) >= 3, ended
     receipt = json.loads((out / "receipt.json").read_text())

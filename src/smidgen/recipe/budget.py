@@ -63,10 +63,10 @@ class Budget:
                 return None
 
         budget = cls(
-            fit=fit if isinstance(fit, int) else understood(fit, parse_size, "--fit"),
+            fit=understood(f"{fit}B" if isinstance(fit, int | float) else fit, parse_size, "--fit"),
             speed=understood(speed, parse_speed, "--speed"),
             keep=understood(keep, parse_share, "--keep"),
-            within=float(within) if isinstance(within, int | float) else understood(within, parse_duration, "--within"),
+            within=understood(f"{within}s" if isinstance(within, int | float) else within, parse_duration, "--within"),
         )
         if fit is None and speed is None:
             problems.append("A budget needs a size (--fit 80MB) or a speed (--speed 20tok/s), or both.")
