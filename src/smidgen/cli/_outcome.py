@@ -91,6 +91,12 @@ def quality_line(quality: Mapping[str, Any]) -> str:
         >>> quality_line({"text": "general", "kl_mean": 0.0712, "ppl_source": 20.0, "ppl_result": 21.5, "tokens": 2048})
         'On general (2,048 tokens): KL 0.0712 nats per token, perplexity 20.00 before and 21.50 now.'
     """
+    if quality.get("dropped_mass"):
+        # With fewer tokens the divergence tells half of the story: text is spelled in more pieces.
+        return (
+            f"On {quality['text']} ({quality['tokens']:,} tokens): KL {quality['kl_mean']:.4f} over the tokens kept, "
+            f"{quality['bits_per_byte_source']:.3f} bits per byte before and {quality['bits_per_byte']:.3f} now."
+        )
     return (
         f"On {quality['text']} ({quality['tokens']:,} tokens): KL {quality['kl_mean']:.4f} nats per token, "
         f"perplexity {quality['ppl_source']:.2f} before and {quality['ppl_result']:.2f} now."

@@ -143,6 +143,9 @@ def prepare_process(settings: Settings) -> None:
     set already), no telemetry of libraries, and no network where offline.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Threads that spin while they wait starve everything else on a busy machine, and each other.
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(settings.threads)

@@ -22,10 +22,10 @@ from smidgen.recipe.shapes import Prober, Shape, best_mix, describe_mixes, overh
 from smidgen.shrink.quantize.allocate import Choice, allocate, choices, smallest_bytes
 from smidgen.shrink.quantize.sensitivity import factors
 
-MEASURED_WINDOWS = 2
+MEASURED_WINDOWS = 1
 HEALING_BATCH = 4
-HEALING_SHARE = 0.6
-"""Share of the time left that healing may take when the model was cut; the rest stores and verifies."""
+STORING = 1.9
+"""Time that storing takes, in units of the time that probing the same model took."""
 STEPS_WITHOUT_CLOCK = {"healing": 1500, "tuning": 60}
 MOST_STEPS = {"healing": 4000, "tuning": 120}
 FEWEST_STEPS = {"healing": 8, "tuning": 24}
@@ -145,7 +145,9 @@ class Planner:
         shape = Shape(**decided["shape"])
         steps = shape.steps(self.whole)
         if steps:
-            steps += self._healing(f"{name}: healing", steps, reserve)
+            # What was cut is probed again before it is stored.
+            storing = decided["probing_seconds"] * (1 + STORING)
+            steps += self._healing(f"{name}: healing", steps, reserve + storing)
         model, _ = self.runner.run(steps)
         probed = Probed(model, self.materials, self.progress) if steps else self.source
         allocation = self.journal.decide(
@@ -178,7 +180,10 @@ class Planner:
             BudgetNotMet: Nothing reaches the size.
         """
         probed, materials = self.source, self.materials
-        smallest, least = smallest_file(probed.model, probed.table, probed.overhead)
+        started = time.monotonic()
+        table = probed.table
+        probing = time.monotonic() - started
+        smallest, least = smallest_file(probed.model, table, probed.overhead)
         if smallest > target:
             raise BudgetNotMet(
                 f"{format_size(target)} cannot be reached from {materials.source.lineage.origin.name}: the smallest "
@@ -188,13 +193,14 @@ class Planner:
             )
         calibration = materials.calibration(probed.model)
         prober = Prober(probed.model, calibration, materials.token_use(probed.model), self.progress)
-        best, weighed = best_mix(probed.model, probed.table, prober, target, probed.overhead)
+        best, weighed = best_mix(probed.model, table, prober, target, probed.overhead)
         assert best is not None
         return {
             "shape": {"layers": best.shape.layers, "neurons": best.shape.neurons, "tokens": best.shape.tokens},
             "structural": round(best.structural, 5),
             "quantization": round(best.quantization, 5),
             "overhead": overhead_of(best.shape, self.whole, probed.overhead),
+            "probing_seconds": round(probing, 1),
             "mixes": describe_mixes(weighed, self.whole),
         }
 
@@ -249,9 +255,7 @@ class Planner:
         def choose() -> int:
             cut, _ = self.runner.run(steps)
             left = self._left()
-            return self._steps_for(
-                "healing", None if left is None else (left - reserve) * HEALING_SHARE, cut, parameters
-            )
+            return self._steps_for("healing", None if left is None else left - reserve, cut, parameters)
 
         count = self.journal.decide(name, choose, because="what the time left allows at the measured pace")
         return [Step("distill", {**parameters, "steps": count})] if count else []

@@ -194,16 +194,33 @@ class Prober:
         return float(divergence.kl(self.reference, self._logits(cut)).mean())
 
     def _tokens(self, keep: int) -> float:
-        """Mean −log of the probability that stays on the most used tokens.
+        """Measure what text costs when it must be spelled with fewer tokens, in nats per token of the source.
 
-        What keeps them restricts every prediction to them, which costs exactly this much; text that must be
-        spelled in smaller pieces costs more, and shows in the measured bits per byte.
+        The same text is read with both vocabularies; the kept tokens are chosen by text that does not hold it.
         """
+        from smidgen.shrink.prune.prune import Prune
+
+        unseen = self.use - self.windows.flatten().bincount(minlength=len(self.use))[: len(self.use)]
+        cut = Prune("vocabulary", "use", keep=keep).apply(
+            self.model, self.calibration[:1], token_use=unseen.clamp_min(0)
+        )
+        before, tokens = self._spelled(self.model)
+        after, _ = self._spelled(cut)
+        return max(0.0, (after - before) / tokens)
+
+    def _spelled(self, model: Model) -> tuple[float, int]:
+        """Return the negative log-likelihood of the probed text in nats, and how many tokens it has."""
         import torch
 
-        kept = self.use.topk(keep).indices
-        stays = [part.softmax(-1)[:, kept].sum(-1).clamp_min(1e-6) for part in torch.split(self.reference, 128)]
-        return float(-torch.cat(stays).log().mean())
+        total, count = 0.0, 0
+        for window in self.windows:
+            text = self.model.tokenizer.decode(window)
+            tokens = torch.tensor([model.tokenizer(text, add_special_tokens=False)["input_ids"]])
+            with torch.no_grad(), autocast():
+                logits = model.module(tokens, use_cache=False).logits[0]
+            total += float(divergence.negative_log_likelihood(logits[:-1], tokens[0, 1:]).sum())
+            count += tokens.shape[1]
+        return total, count
 
     def structural(self, shape: Shape, whole: Shape) -> float:
         """Add up the damages of every cut of a shape."""

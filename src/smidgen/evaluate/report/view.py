@@ -113,6 +113,10 @@ def _verdict(receipt: Mapping[str, Any], quality: Sequence[Mapping[str, Any]]) -
         return f"{sentence}; quality not measured."
     first = quality[0]
     same, kl = words.share(first["same_top"]), words.number(first["kl_mean"])
+    if first.get("dropped_mass"):
+        # With fewer tokens the divergence tells half of the story: text is spelled in more pieces.
+        more = first["bits_per_byte"] / first["bits_per_byte_source"] - 1
+        kl = f"{kl} over the tokens kept, and {words.share(more)} more bits per byte"
     return f"{sentence}; same top token {same}; KL {kl} on {first['text']}."
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smidgen.shrink.quantize.sensitivity import Sensitivity
 
 BUCKETS = 1 << 17
-SAMPLED_ROWS, SAMPLED_TOKENS = 32, 512
+SAMPLED_ROWS, SAMPLED_TOKENS = 16, 512
 TRIED_TOGETHER = 30
 
 

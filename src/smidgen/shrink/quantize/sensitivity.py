@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
 
 
-PROBED_WINDOWS, GRADED_WINDOWS = 16, 4
+PROBED_WINDOWS, GRADED_WINDOWS = 12, 4
 NOISE = 0.004
 """Squared size of the rounding errors that `factors` injects, relative to the weights: about what 4 bits leave."""
 
