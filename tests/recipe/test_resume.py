@@ -16,6 +16,9 @@ JOB = """
 import torch
 from smidgen.recipe.make import make
 {hurry}
+import smidgen.evaluate.quality, smidgen.evaluate.report.page, smidgen.evaluate.samples, smidgen.evaluate.speed
+from smidgen.models.load import load
+load({source!r})  # what children need again and again is imported once
 
 def job(progress):
     make({source!r}, fit=74_000, within=64, data={data!r}, out={out!r}, threads=1, progress=progress)
