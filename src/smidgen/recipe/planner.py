@@ -192,7 +192,13 @@ class Planner:
                 "or start from a smaller model.",
             )
         calibration = materials.calibration(probed.model)
-        prober = Prober(probed.model, calibration, materials.token_use(probed.model), self.progress)
+        prober = Prober(
+            probed.model,
+            calibration,
+            materials.token_use(probed.model),
+            stand_in=materials.texts.stand_in,
+            progress=self.progress,
+        )
         best, weighed = best_mix(probed.model, table, prober, target, probed.overhead)
         assert best is not None
         return {

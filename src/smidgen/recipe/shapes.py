@@ -6,7 +6,7 @@ healed, and its predictions are compared with the source's on a little calibrati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ LAYERS_GONE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50)
 LEAST_NEURON_SHARE = 1 / 3
 LEAST_TOKENS = 4096
 PROBED_TOKENS = 1024
+NATS_PER_SPELLED = 5.0
+"""About what it costs to spell a dropped token in pieces: 0.6 nats per token where a tenth of the text was dropped."""
 TOKEN_BYTES = 20
 """About what one token and its merge take in the file's tokenizer."""
 
@@ -152,11 +154,20 @@ class Prober:
         model: The source.
         calibration: Windows of calibration text, int64 ``[windows, length]``.
         use: How often the calibration text holds each token.
+        stand_in: Whether that text only stands in for the user's, whose tokens are then not known.
         progress: Receives reports.
     """
 
-    def __init__(self, model: Model, calibration: torch.Tensor, use: torch.Tensor, progress: Progress = silent) -> None:
-        self.model, self.use, self.progress = model, use, progress
+    def __init__(
+        self,
+        model: Model,
+        calibration: torch.Tensor,
+        use: torch.Tensor,
+        *,
+        stand_in: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        self.model, self.use, self.stand_in, self.progress = model, use, stand_in, progress
         self.calibration = calibration
         self.windows = calibration.flatten()[: max(PROBED_TOKENS, calibration.shape[1])].reshape(
             -1, calibration.shape[1]
@@ -196,7 +207,8 @@ class Prober:
     def _tokens(self, keep: int) -> float:
         """Measure what text costs when it must be spelled with fewer tokens, in nats per token of the source.
 
-        The same text is read with both vocabularies; the kept tokens are chosen by text that does not hold it.
+        The same text is read with both vocabularies; the kept tokens are chosen by text that does not hold it. What
+        a little text cannot show, the tokens that other text will need, is estimated (`unseen_share`).
         """
         from smidgen.shrink.prune.prune import Prune
 
@@ -206,7 +218,8 @@ class Prober:
         )
         before, tokens = self._spelled(self.model)
         after, _ = self._spelled(cut)
-        return max(0.0, (after - before) / tokens)
+        kept = cut.lineage.kept_tokens or ()
+        return max(0.0, (after - before) / tokens) + NATS_PER_SPELLED * unseen_share(self.use, kept, self.stand_in)
 
     def _spelled(self, model: Model) -> tuple[float, int]:
         """Return the negative log-likelihood of the probed text in nats, and how many tokens it has."""
@@ -234,6 +247,35 @@ class Prober:
             )
             for structure, keep in shape.cuts(whole)
         )
+
+
+def unseen_share(use: torch.Tensor, kept: Sequence[int], stand_in: bool) -> float:
+    """Estimate the share of the user's tokens that were dropped because the text at hand did not hold them.
+
+    Of the user's own text, by Good and Turing: tokens never seen make up as much of what is to come as those seen
+    once make up of what was read; the dropped part of them counts. Of a text that stands in, by Zipf's law over
+    the order of the ids, since byte-level BPE numbers its tokens by how common they were where it was trained.
+
+    Args:
+        use: How often the text holds each token, ``[vocabulary]``.
+        kept: Ids that stay.
+        stand_in: Whether the text only stands in for the user's.
+
+    Example:
+        >>> import torch
+        >>> unseen_share(torch.tensor([6, 1, 1, 0, 0]), [0, 1, 2, 3], stand_in=False)
+        0.125
+    """
+    import torch
+
+    dropped = torch.ones(len(use), dtype=torch.bool)
+    dropped[list(kept)] = False
+    if stand_in:
+        zipf = 1.0 / (torch.arange(len(use)) + 1.0)
+        return float(zipf[dropped].sum() / zipf.sum())
+    unused = use == 0
+    once = float((use == 1).sum() / use.sum().clamp_min(1))
+    return once * float((unused & dropped).sum() / unused.sum().clamp_min(1))
 
 
 def overhead_of(shape: Shape, whole: Shape, overhead: int) -> int:
