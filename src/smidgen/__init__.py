@@ -6,6 +6,7 @@ The public verbs are loaded when they are first used, so that ``import smidgen``
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from smidgen.verbs import pull as pull
     from smidgen.verbs import quantize as quantize
     from smidgen.verbs import run as run
+
+# The same work must give the same bytes: MKL otherwise lets a buffer's address decide how it sums. It reads this once.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _VERBS = {
     "apply": "smidgen.recipe.make",

@@ -89,9 +89,9 @@ def test_the_process_is_prepared_before_torch():
     assert done.stdout.split() == ["1", "AUTO,STRICT", "1"]
 
 
-def test_a_loaded_torch_obeys_and_a_set_mode_stays():
+def test_a_loaded_torch_obeys_and_a_set_mode_stays(monkeypatch):
     torch = pytest.importorskip("torch")
-    os.environ["MKL_CBWR"] = "COMPATIBLE"
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     prepare_process(options.Settings(threads=1, offline=True))
     assert torch.get_num_threads() == 1
     assert os.environ["MKL_CBWR"] == "COMPATIBLE" and os.environ["HF_HUB_OFFLINE"] == "1"

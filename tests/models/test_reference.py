@@ -13,17 +13,20 @@ from smidgen.models.store import Store
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF\3\0\0\0")
-    (tmp_path / "blob").write_bytes(b"GGUF\3\0\0\0")
-    (tmp_path / "weights.bin").write_bytes(b"\x80\4")
-    (tmp_path / "text.txt").write_text("no model")
-    (tmp_path / "out" / "model").mkdir(parents=True)
-    (tmp_path / "out" / "model" / "config.json").write_text("{}")
-    (tmp_path / "made").mkdir()
-    (tmp_path / "made" / "model.gguf").write_bytes(b"GGUF")
-    (tmp_path / "empty").mkdir()
-    return tmp_path
+    # A folder of its own inside the test's: what lies beside the test's folder is not known.
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "tiny.gguf").write_bytes(b"GGUF\3\0\0\0")
+    (folder / "blob").write_bytes(b"GGUF\3\0\0\0")
+    (folder / "weights.bin").write_bytes(b"\x80\4")
+    (folder / "text.txt").write_text("no model")
+    (folder / "out" / "model").mkdir(parents=True)
+    (folder / "out" / "model" / "config.json").write_text("{}")
+    (folder / "made").mkdir()
+    (folder / "made" / "model.gguf").write_bytes(b"GGUF")
+    (folder / "empty").mkdir()
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,8 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 def prepare_process(settings: Settings) -> None:
     """Apply what must stand before torch and the hub's library are imported.
 
-    The thread count, the arithmetic mode of MKL that gives the same bits in every run (unless ``MKL_CBWR`` is
-    set already), no telemetry of libraries, and no network where offline.
+    The thread count, threads that do not spin for long, no telemetry of libraries, and no network where offline.
     """
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     if "OMP_WAIT_POLICY" not in os.environ:
         # Threads that spin while they wait starve everything else on a busy machine, and each other.
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")

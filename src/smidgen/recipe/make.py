@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WINDOW_LENGTH = 512
 MOST_WINDOWS, FEWEST_WINDOWS = 48, 8
-SECONDS_PER_WINDOW = 8.0
+SECONDS_PER_WINDOW = 12.0
 """About what one calibration window costs through all passes, relative to a budget of time: see `_windows`."""
 MOST_ATTEMPTS = 3
 
@@ -300,10 +300,10 @@ class _Job:
     def make(self) -> Outcome:
         """Plan, run, measure, and plan again while a limit is missed and time is left."""
         planner = self.planner()
-        measured = self.journal.decide("source speed", self.proof.source_speed)
+        measured = self.journal.decide("source speed", self._source_speed)
         windows = self.journal.decide("measured windows", lambda: self.proof.windows(self.budget.within))
         reserve = self.proof.seconds(windows)
-        target = planner.target(measured["tg128"]["mean"], self.proof.source.stat().st_size)
+        target = planner.target(measured, self.proof.source.stat().st_size)
         for number in range(1, MOST_ATTEMPTS + 1):
             steps, model, predicted = planner.attempt(number, target, reserve)
             path = self._write(model)
@@ -312,6 +312,13 @@ class _Job:
             if target <= 0:
                 break
         return self._hand_over(steps, model, path, predicted, windows)
+
+    def _source_speed(self) -> float | None:
+        """Measure the source's speed of writing where a speed was asked for."""
+        if self.budget.speed is None:
+            return None
+        speed: float = self.proof.speed(self.proof.source)["tg128"]["mean"]
+        return speed
 
     def _reached(self, path: Path) -> dict[str, Any]:
         speed = self.proof.speed(path) if self.budget.speed is not None else None
@@ -382,8 +389,7 @@ class _Job:
         self.progress(Event("planning"))
         planner, needs = self.planner(), self.needs(self.local.bytes)
         require_free(out, needs["disk"])
-        speed = self.proof.source_speed()
-        target = planner.target(speed["tg128"]["mean"], self.proof.source.stat().st_size)
+        target = planner.target(self._source_speed(), self.proof.source.stat().st_size)
         decided = planner.choose_shape(target)
         sentences = planner.describe(decided, self.proof.seconds(self.proof.windows(self.budget.within)))
         return Forecast(

@@ -36,7 +36,7 @@ class Materials:
     length: int
     seed: int
     threads: int
-    _probed: list[tuple[Model, Sensitivity]] = field(default_factory=list, repr=False, compare=False)
+    _probed: list[Sensitivity] = field(default_factory=list, repr=False, compare=False)
 
     def calibration(self, model: Model) -> torch.Tensor:
         """Cut the calibration windows with a model's own tokenizer, int64 ``[windows, length]``."""
@@ -58,13 +58,17 @@ class Materials:
 
         return token_use(self.texts.calibration, model.tokenizer)
 
-    def sensitivity(self, model: Model, progress: Progress) -> Sensitivity:
-        """Return what the output of a model notices; the last model's is remembered."""
+    def sensitivity(self, progress: Progress) -> Sensitivity:
+        """Return what the source's output notices, probed once.
+
+        It serves for what was cut from the source too: cutting layers, neurons and tokens leaves the meaning of
+        the hidden channels as it was.
+        """
         from smidgen.shrink.quantize.sensitivity import PROBED_WINDOWS, probe
 
-        if not self._probed or self._probed[0][0] is not model:
-            self._probed[:] = [(model, probe(model, self.calibration(model)[:PROBED_WINDOWS], progress=progress))]
-        return self._probed[0][1]
+        if not self._probed:
+            self._probed.append(probe(self.source, self.calibration(self.source)[:PROBED_WINDOWS], progress=progress))
+        return self._probed[0]
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the outcome of every step besides the step itself."""

@@ -18,13 +18,13 @@ from smidgen.recipe.materials import Materials
 from smidgen.recipe.quantities import format_size
 from smidgen.recipe.recipe import Step
 from smidgen.recipe.runner import Runner
-from smidgen.recipe.shapes import Prober, Shape, best_mix, describe_mixes, overhead_of, smallest_file
+from smidgen.recipe.shapes import Prober, Shape, best_mix, describe_mixes, overhead_of, smallest_file, table_after
 from smidgen.shrink.quantize.allocate import Choice, allocate, choices, smallest_bytes
 from smidgen.shrink.quantize.sensitivity import factors
 
 MEASURED_WINDOWS = 1
 HEALING_BATCH = 4
-STORING = 1.9
+STORING = 1.6
 """Time that storing takes, in units of the time that probing the same model took."""
 STEPS_WITHOUT_CLOCK = {"healing": 1500, "tuning": 60}
 MOST_STEPS = {"healing": 4000, "tuning": 120}
@@ -62,16 +62,25 @@ class Allocation:
 
 
 class Probed:
-    """A model with what is known of it: sensitivity, choices per matrix, overhead of its file."""
+    """A model with what is known of it: choices per matrix, overhead of its file.
 
-    def __init__(self, model: Model, materials: Materials, progress: Progress) -> None:
-        self.model, self.materials, self.progress = model, materials, progress
+    Args:
+        model: The source, or a model cut from it.
+        materials: The source and texts.
+        progress: Receives reports.
+        source: What is known of the source, for a model cut from it.
+    """
+
+    def __init__(self, model: Model, materials: Materials, progress: Progress, *, source: Probed | None = None) -> None:
+        self.model, self.materials, self.progress, self.source = model, materials, progress, source
 
     @cached_property
     def table(self) -> dict[str, list[Choice]]:
-        """The choices of every matrix."""
+        """The choices of every matrix; a cut model's are those of the source, carried over."""
+        if self.source is not None:
+            return table_after(self.model, self.source.model, self.source.table)
         windows = self.materials.calibration(self.model)[:MEASURED_WINDOWS]
-        sensitivity = self.materials.sensitivity(self.model, self.progress)
+        sensitivity = self.materials.sensitivity(self.progress)
         measured = factors(self.model, sensitivity, windows, seed=self.materials.seed, progress=self.progress)
         return choices(self.model, sensitivity, factors=measured, progress=self.progress)
 
@@ -145,11 +154,10 @@ class Planner:
         shape = Shape(**decided["shape"])
         steps = shape.steps(self.whole)
         if steps:
-            # What was cut is probed again before it is stored.
-            storing = decided["probing_seconds"] * (1 + STORING)
+            storing = decided["probing_seconds"] * STORING
             steps += self._healing(f"{name}: healing", steps, reserve + storing)
         model, _ = self.runner.run(steps)
-        probed = Probed(model, self.materials, self.progress) if steps else self.source
+        probed = Probed(model, self.materials, self.progress, source=self.source) if steps else self.source
         allocation = self.journal.decide(
             f"{name}: formats", lambda: self._allocation(probed, target), because="least predicted damage that fits"
         )

@@ -41,12 +41,13 @@ class Proof:
     progress: Progress
 
     @cached_property
-    def _source_speed(self) -> dict[str, Any]:
-        return self.speed(self.source)
+    def _pace(self) -> float:
+        """Tokens per second at which the source reads a prompt, timed once."""
+        from smidgen.inference.scoring import PromptScorer
 
-    def source_speed(self) -> dict[str, Any]:
-        """Measure the source's speed once."""
-        return self._source_speed
+        with PromptScorer(self.source, threads=self.materials.threads) as scorer:
+            scorer.time_prefill(64)
+            return 512 / scorer.time_prefill(512)
 
     def speed(self, path: Path) -> dict[str, Any]:
         """Measure a file's speed and memory."""
@@ -65,9 +66,8 @@ class Proof:
         return [Text.of(corpus, name) for name, corpus in named.items()]
 
     def _seconds_per_window(self) -> float:
-        rate = float(self.source_speed()["pp512"]["mean"])
         # Source and result are both read; scoring every position costs about a third more than reading a prompt.
-        return 2 * 1.35 * 512 / rate * len(self.texts())
+        return 2 * 1.35 * 512 / self._pace * len(self.texts())
 
     def windows(self, within: float | None) -> int:
         """Return how many windows of each text to measure in the time allowed."""

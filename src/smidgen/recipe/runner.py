@@ -133,5 +133,5 @@ class Runner:
         if step.operation == "prune":
             extra["token_use"] = materials.token_use(model)
         elif operation.needs_sensitivity(model):
-            extra["sensitivity"] = materials.sensitivity(model, self.progress)
+            extra["sensitivity"] = materials.sensitivity(self.progress)
         return operation.apply(model, calibration, progress=self.progress, **extra), None

@@ -95,7 +95,7 @@ def candidates(model: Model) -> tuple[list[int], list[int], list[int]]:
     neurons = [whole.neurons] + [round_keep("neuron", round(whole.neurons * share), model) for share in shares[1:]]
     least = min(whole.tokens, LEAST_TOKENS)
     tokens = [whole.tokens]
-    for share in (0.75, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 12):
+    for share in (3 / 4, 2 / 3, 1 / 2, 1 / 3, 1 / 6, 1 / 12):
         tokens.append(max(least, round_keep("vocabulary", round(whole.tokens * share), model)))
     return layers, sorted(set(neurons), reverse=True), sorted(set(tokens), reverse=True)
 
@@ -125,6 +125,31 @@ def table_of(shape: Shape, model: Model, table: Mapping[str, list[Choice]]) -> d
             replace(choice, bytes=formats.find(choice.format).bytes_for((rows, columns))) for choice in fitting
         ]
     return scaled
+
+
+def table_after(cut: Model, source: Model, table: Mapping[str, list[Choice]]) -> dict[str, list[Choice]]:
+    """Carry the choices of the source's matrices over to a model that was cut from it.
+
+    Args:
+        cut: The cut model; its lineage says which layers stayed.
+        source: What it was cut from.
+        table: Choices by the source's matrix names.
+    """
+    now, before = cut.anatomy, source.anatomy
+    kept = cut.lineage.kept_layers or tuple(range(len(now.blocks)))
+    known = source.lineage.kept_layers or tuple(range(len(before.blocks)))
+    origin = {f"{now.embedding}.weight": f"{before.embedding}.weight", f"{now.head}.weight": f"{before.head}.weight"}
+    for block, layer in zip(now.blocks, kept, strict=True):
+        earlier = before.blocks[known.index(layer)]
+        origin |= {part.weight: earlier.projections[role].weight for role, part in block.projections.items()}
+    carried = {}
+    for name in now.matrices():
+        rows, columns = cut.weight(name).shape
+        fitting = [choice for choice in table[origin[name]] if formats.find(choice.format).fits(columns)]
+        carried[name] = [
+            replace(choice, bytes=formats.find(choice.format).bytes_for((rows, columns))) for choice in fitting
+        ]
+    return carried
 
 
 @dataclass(frozen=True)
