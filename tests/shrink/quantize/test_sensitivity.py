@@ -101,7 +101,7 @@ def test_the_head_s_cost_is_the_definition_and_what_the_probe_finds(tiny_model, 
     assert torch.allclose(head_moments(model, windows), expected, rtol=1e-3, atol=1e-5)
     found = probe(model, windows)
     assert torch.allclose(found.hessians["head"], expected, rtol=1e-3, atol=1e-5)
-    assert torch.allclose(found.tied_hessian(), expected + found.embedding, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(found.tied_hessian, expected + found.embedding, rtol=1e-3, atol=1e-5)
 
 
 def kl_of(model, changes, windows) -> float:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from smidgen import formats
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.quantize.sensitivity import costs_of
-from smidgen.shrink.quantize.solvers.gptq import inverse_factor
 
 if TYPE_CHECKING:
     import torch
@@ -120,8 +119,6 @@ class _Costs:
 
     def __init__(self, model: Model, sensitivity: Sensitivity) -> None:
         self.model, self.sensitivity = model, sensitivity
-        # Matrices that read the same input share one Hessian, and what comes of it.
-        self.importance: dict[int, torch.Tensor] = {}
 
     def sample(self, name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return rows ``[n, columns]``, importance ``[columns]`` and row weights ``[n]`` that stand for all rows."""
@@ -136,13 +133,7 @@ class _Costs:
             shares = self.sensitivity.head if name == f"{anatomy.head}.weight" else self.sensitivity.outputs[name]
             rows = torch.arange(0, len(weight), max(1, len(weight) // SAMPLED_ROWS))
         weights = shares[rows] * (total / shares[rows].sum())
-        return weight[rows].float(), self._importance(hessian), weights
-
-    def _importance(self, hessian: torch.Tensor) -> torch.Tensor:
-        key = hessian.data_ptr()
-        if key not in self.importance:
-            self.importance[key] = inverse_factor(hessian).diagonal().square().reciprocal()
-        return self.importance[key]
+        return weight[rows].float(), self.sensitivity.inverse_factor(hessian).diagonal().square().reciprocal(), weights
 
 
 def pareto_front(found: Iterable[Choice]) -> list[Choice]:

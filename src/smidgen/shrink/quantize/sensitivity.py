@@ -8,7 +8,8 @@ Grosse 2015, arXiv 1503.05671): ½·Σ_i G_i·(ΔW·H·ΔWᵀ)_ii, with G_i = me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from smidgen import divergence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
 
 
-PROBED_WINDOWS, GRADED_WINDOWS = 12, 4
+PROBED_WINDOWS, GRADED_WINDOWS = 8, 4
 NOISE = 0.004
 """Squared size of the rounding errors that `factors` injects, relative to the weights: about what 4 bits leave."""
 
@@ -48,7 +49,16 @@ class Sensitivity:
     token_share: torch.Tensor
     head: torch.Tensor
     tokens: int
+    _factors: dict[int, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
+    def inverse_factor(self, hessian: torch.Tensor) -> torch.Tensor:
+        """Return `inverse_factor` of one of this model's Hessians, worked out once for all that read one input."""
+        key = hessian.data_ptr()
+        if key not in self._factors:
+            self._factors[key] = inverse_factor(hessian)
+        return self._factors[key]
+
+    @cached_property
     def tied_hessian(self) -> torch.Tensor:
         """Return the Hessian of a matrix that is embedding and head at once, ``[hidden, hidden]``.
 
@@ -271,7 +281,7 @@ def factors(
         for name in names:
             weight = model.weight(name).detach()
             hessian, row_costs = costs_of(model, sensitivity, name)
-            factor = inverse_factor(hessian)
+            factor = sensitivity.inverse_factor(hessian)
             variance = NOISE * float(weight.float().square().mean())
             rounding = torch.randn(weight.shape, generator=generator) * variance**0.5
             work.weight(name).data.copy_(weight + (rounding / factor.diagonal()) @ factor)
@@ -300,7 +310,7 @@ def costs_of(model: Model, sensitivity: Sensitivity, name: str) -> tuple[torch.T
     """Return the Hessian of a matrix's inputs ``[columns, columns]`` and the summed cost of its rows."""
     anatomy = model.anatomy
     if name == f"{anatomy.embedding}.weight":
-        return (sensitivity.tied_hessian() if anatomy.tied else sensitivity.embedding), 1.0
+        return (sensitivity.tied_hessian if anatomy.tied else sensitivity.embedding), 1.0
     if name == f"{anatomy.head}.weight":
         return sensitivity.hessians["head"], 1.0
     site = next(site.name for site in anatomy.sites() for path in site.modules if f"{path}.weight" == name)
