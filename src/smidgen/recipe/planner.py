@@ -258,13 +258,13 @@ class Planner:
         training, _ = self.materials.healing(model)
         started = time.monotonic()
         operation = Step("distill", {**parameters, "steps": TIMED_STEPS}).build()
-        rate = operation.measure_throughput(model, self.materials.source, training)
+        rate = operation.measure_throughput(model, self.materials.source, training, steps=1)
         tokens = HEALING_BATCH * training.shape[1]
         count = int((seconds - (time.monotonic() - started)) * rate / tokens)
         return min(count, MOST_STEPS[kind]) if count >= FEWEST_STEPS[kind] else 0
 
     def _healing(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
-        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 3e-4}
+        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 1e-4}
 
         def choose() -> int:
             cut, _ = self.runner.run(steps)
