@@ -137,7 +137,7 @@ class Bench:
         allocation = self.probed.allocation(limit)
         if allocation is None:
             raise BudgetNotMet(f"smidgen cannot store the model in {limit:,} bytes.")
-        sensitivity = self.materials.sensitivity(self.model, report)
+        sensitivity = self.materials.sensitivity(report)
         operation = Quantize(formats=allocation.formats)
         path = self.work / f"smidgen-{name}.gguf"
         gguf.write(operation.apply(self.model, self.windows, sensitivity=sensitivity, progress=report), path)
