@@ -33,6 +33,7 @@ def command(
             out=out,
             threads=settings.threads if is_given(context, "threads") else None,
             offline=settings.offline,
+            max_memory=settings.max_memory,
             fresh=fresh,
             progress=progress,
         )

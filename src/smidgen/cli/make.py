@@ -45,7 +45,7 @@ def command(
     _step.require_cpu(settings)
     order: dict[str, Any] = {"fit": fit, "speed": speed, "keep": keep, "data": data, "within": within}
     order |= {"out": out or default_folder(source, fit or speed or ""), "seed": settings.seed}
-    order |= {"threads": settings.threads, "offline": settings.offline}
+    order |= {"threads": settings.threads, "offline": settings.offline, "max_memory": settings.max_memory}
     if dry_run:
         _forecast(screen, source, order)
         return

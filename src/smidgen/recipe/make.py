@@ -89,6 +89,7 @@ class Order:
         seed: Of everything random.
         threads: Threads of the arithmetic.
         offline: Take only what is on this machine.
+        max_memory: Bytes of memory to stay within; what is free where None.
     """
 
     source: str
@@ -96,6 +97,7 @@ class Order:
     seed: int = 0
     threads: int = 1
     offline: bool = False
+    max_memory: int | None = None
 
 
 def make(
@@ -110,6 +112,7 @@ def make(
     seed: int = 0,
     threads: int | None = None,
     offline: bool = False,
+    max_memory: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
@@ -128,6 +131,7 @@ def make(
         seed: Of everything random.
         threads: Threads; the physical cores where None.
         offline: Take only what is on this machine.
+        max_memory: Bytes of memory to stay within; what is free where None.
         fresh: Forget an earlier run in the folder.
         progress: Receives reports.
 
@@ -142,7 +146,7 @@ def make(
         print(outcome.receipt["quality"][0]["kl_mean"])
     """
     budget = Budget.parse(fit, speed, keep, within)
-    order = Order(source, data, seed, _use_threads(threads), offline)
+    order = Order(source, data, seed, _use_threads(threads), offline, max_memory)
     identity = {"source": source, "data": data, "seed": seed, "threads": order.threads, "budget": budget.to_dict()}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
         finished = _finished(folder, journal)
@@ -158,6 +162,7 @@ def apply(
     out: str | Path,
     threads: int | None = None,
     offline: bool = False,
+    max_memory: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
@@ -168,6 +173,7 @@ def apply(
         out: Folder to write.
         threads: Threads; the recipe's where None.
         offline: Take only what is on this machine.
+        max_memory: Bytes of memory to stay within; what is free where None.
         fresh: Forget an earlier run in the folder.
         progress: Receives reports.
 
@@ -175,7 +181,9 @@ def apply(
         RecipeError: The recipe has faults; all are shown.
     """
     content = Recipe.read(Path(recipe))
-    order = Order(content.source, content.data, content.seed, _use_threads(threads or content.threads), offline)
+    order = Order(
+        content.source, content.data, content.seed, _use_threads(threads or content.threads), offline, max_memory
+    )
     identity = {"recipe": hashlib.sha256(content.to_yaml().encode()).hexdigest(), "threads": order.threads}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
         finished = _finished(folder, journal)
@@ -197,13 +205,14 @@ def forecast(
     seed: int = 0,
     threads: int | None = None,
     offline: bool = False,
+    max_memory: int | None = None,
     progress: Progress = silent,
 ) -> Forecast:
     """Plan what `make` would do, without doing it; arguments as there."""
     import tempfile
 
     budget = Budget.parse(fit, speed, keep, within)
-    order = Order(source, data, seed, _use_threads(threads), offline)
+    order = Order(source, data, seed, _use_threads(threads), offline, max_memory)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         job = _Job(order, budget, Journal(folder / PLAN, {}), folder, progress)
@@ -280,10 +289,12 @@ class _Job:
     def _require_resources(self, size: int) -> None:
         need = self.needs(size)
         require_free(self.folder, need["disk"])
-        available = machine.memory()[1]
+        limit = self.order.max_memory
+        available = machine.memory()[1] if limit is None else limit
         if available < need["memory"]:
+            allowed = "are free" if limit is None else "are allowed"
             raise OutOfResources(
-                f"This needs about {format_size(need['memory'])} of memory, and {format_size(available)} are free.",
+                f"{format_size(need['memory'])} of memory are needed, and {format_size(available)} {allowed}.",
                 remedy="Close other programs, or use a machine with more memory.",
             )
 
