@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from smidgen.shrink.distill import _head, losses, teachers
+from smidgen.shrink.distill import losses, teachers
 from smidgen.shrink.distill._objective import Bench, Terms
 from smidgen.shrink.distill.losses import Chunk, OutputLoss, StateLoss, TopTokens
 from smidgen.shrink.distill.temperature import Temperature
+from smidgen.shrink.training import head
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
 OPTIONS = {
@@ -76,9 +77,9 @@ def test_a_loss_is_a_documented_frozen_dataclass(name):
 def test_in_chunks_it_equals_the_whole_loss_and_all_gradients(name, options, tied, bench, monkeypatch):
     student, teacher = build_model(seed=1, tie_word_embeddings=tied), build_model(seed=2)
     objective = bench(losses.build(name, options), student, teacher).objective(ids_of(), None, print)
-    monkeypatch.setattr(_head.mean_through_head, "__kwdefaults__", {"chunk": 10**6})
+    monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": 10**6})
     whole, _, expected = gradients(objective, student)
-    monkeypatch.setattr(_head.mean_through_head, "__kwdefaults__", {"chunk": 7})
+    monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": 7})
     chunked, _, found = gradients(objective, student)
     assert chunked == pytest.approx(whole, rel=1e-5)
     assert found.keys() == expected.keys() and len(found) >= 28
@@ -163,7 +164,7 @@ def test_logits_are_never_held_whole(name, options, bench, monkeypatch):
     objective = bench(losses.build(name, options), student, teacher).objective(ids_of(4, 65), None, print)
     seen = {}
     for chunk in (16, 256):
-        monkeypatch.setattr(_head.mean_through_head, "__kwdefaults__", {"chunk": chunk})
+        monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": chunk})
         with Largest(400) as largest:
             gradients(objective, student)
         seen[chunk] = largest.rows

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from smidgen.errors import InvalidInput
-from smidgen.shrink.training.checkpoints import STATE, Checkpoints
+from smidgen.shrink.training.checkpoints import STATE, Checkpoints, fingerprint
 from smidgen.shrink.training.loop import Training, measure_throughput, train, trainable_names
 
 SETTINGS = Training(steps=12, learning_rate=3e-3, batch_size=2, evaluate_every=3, patience=0)
@@ -261,3 +261,12 @@ def test_killed_at_any_moment_it_ends_in_the_same_weights(tmp_path):
 def wait_for(path: Path, process):
     while not path.is_file() and process.poll() is None:
         time.sleep(0.005)
+
+
+def test_a_fingerprint_changes_with_any_weight(tiny_model):
+    model = tiny_model()
+    before = fingerprint(model.module)
+    assert before == fingerprint(tiny_model().module)
+    model.weight("model.norm.weight").data[5] += 1e-6
+    assert fingerprint(model.module) != before
+    assert fingerprint(tiny_model(dtype=torch.bfloat16).module) != before

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import Unsupported
 from smidgen.models.model import Model
 from smidgen.progress import Progress
-from smidgen.shrink.distill._head import mean_through_head
 from smidgen.shrink.distill.losses import Chunk, Loss, OutputLoss, StateLoss
 from smidgen.shrink.distill.matching import match_blocks, match_vocabulary
 from smidgen.shrink.distill.teachers import Answering, Answers, Lesson, Teacher, watching, without_last
 from smidgen.shrink.distill.temperature import Temperature
 from smidgen.shrink.precision import working_type
+from smidgen.shrink.training.head import mean_through_head
 
 if TYPE_CHECKING:
     import torch

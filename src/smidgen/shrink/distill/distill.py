@@ -18,10 +18,10 @@ from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.distill import losses as loss_family
 from smidgen.shrink.distill import teachers
 from smidgen.shrink.distill._objective import Bench, Terms, weighted
-from smidgen.shrink.distill.matching import Vocabulary, fingerprint, match_vocabulary
+from smidgen.shrink.distill.matching import Vocabulary, match_vocabulary
 from smidgen.shrink.distill.temperature import Temperature, for_entropy
 from smidgen.shrink.training import loop
-from smidgen.shrink.training.checkpoints import Checkpoints
+from smidgen.shrink.training.checkpoints import Checkpoints, fingerprint
 
 if TYPE_CHECKING:
     import torch

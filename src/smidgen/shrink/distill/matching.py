@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smidgen.errors import Unsupported
 
@@ -121,14 +120,3 @@ def match_blocks(student: Model, teacher: Model) -> list[tuple[str, str]]:
 def _same_origin(student: Model, teacher: Model) -> bool:
     mine, theirs = student.lineage.origin.sha256, teacher.lineage.origin.sha256
     return bool(mine) and mine == theirs
-
-
-def fingerprint(module: Any) -> str:
-    """Return the sha256 of all parameters' names and bytes, in hex."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, parameter in module.named_parameters():
-        digest.update(f"{name}\0{parameter.dtype}\0{tuple(parameter.shape)}\0".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

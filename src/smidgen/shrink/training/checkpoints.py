@@ -7,6 +7,7 @@ from (seed, step). Every file appears whole or not at all; the state is written 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -109,6 +110,17 @@ class Checkpoints:
         """Remove the state, once its result is kept elsewhere."""
         for path in (*self.folder.glob("best-*.safetensors"), self.folder / STATE):
             path.unlink(missing_ok=True)
+
+
+def fingerprint(module: Any) -> str:
+    """Return the sha256 of all parameters' names and bytes, in hex."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        digest.update(f"{name}\0{parameter.dtype}\0{tuple(parameter.shape)}\0".encode())
+        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _take_over(

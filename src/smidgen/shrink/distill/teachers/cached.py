@@ -14,10 +14,10 @@ from smidgen.errors import DamagedFile, InvalidInput
 from smidgen.models.files import atomic_path, make_folder
 from smidgen.progress import Event
 from smidgen.shrink.distill.losses import TopTokens
-from smidgen.shrink.distill.matching import fingerprint
 from smidgen.shrink.distill.teachers import Lesson, Teacher
 from smidgen.shrink.distill.teachers.live import Live, LiveAnswering
 from smidgen.shrink.precision import exact
+from smidgen.shrink.training.checkpoints import fingerprint
 
 if TYPE_CHECKING:
     import torch
