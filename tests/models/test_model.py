@@ -88,6 +88,14 @@ def test_lineage_counts_layers_and_tokens_in_the_origin() -> None:
     assert Lineage(ORIGIN).kept_layers is None and Lineage(ORIGIN).kept_tokens is None
 
 
+def test_lineage_counts_heads_block_by_block_in_the_origin() -> None:
+    lineage = Lineage(ORIGIN).without_heads(((0, 1, 3), (0, 2, 3), (1, 2))).without_layers((0, 2))
+    assert lineage.kept_heads == ((0, 1, 3), (1, 2))
+    fewer = lineage.without_heads(((2,), (0, 1)))
+    assert fewer.kept_heads == ((3,), (1, 2)) == Lineage.from_dict(fewer.to_dict()).kept_heads
+    assert Lineage(ORIGIN).without_layers((1,)).kept_heads is None
+
+
 def test_a_step_leaves_the_model_it_was_given(model: Model) -> None:
     after = model.with_step("quantize", format="q4_0")
     assert [step.operation for step in after.lineage.steps] == ["quantize"]

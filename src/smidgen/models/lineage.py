@@ -50,12 +50,14 @@ class Lineage:
         steps: What was done, first to last.
         kept_layers: For every block the index it had in the origin; None while nothing was removed.
         kept_tokens: For every token id the id it had in the origin; None while nothing was removed.
+        kept_heads: For every block the numbers its query heads had in the origin; None while nothing was removed.
     """
 
     origin: Origin
     steps: tuple[Step, ...] = ()
     kept_layers: tuple[int, ...] | None = None
     kept_tokens: tuple[int, ...] | None = None
+    kept_heads: tuple[tuple[int, ...], ...] | None = None
 
     def then(self, operation: str, **parameters: Any) -> Lineage:
         """Return the lineage with one more step."""
@@ -64,7 +66,16 @@ class Lineage:
     def without_layers(self, kept: tuple[int, ...]) -> Lineage:
         """Return the lineage after keeping the blocks with these present indices."""
         before = self.kept_layers
-        return replace(self, kept_layers=kept if before is None else tuple(before[index] for index in kept))
+        heads = None if self.kept_heads is None else tuple(self.kept_heads[index] for index in kept)
+        layers = kept if before is None else tuple(before[index] for index in kept)
+        return replace(self, kept_layers=layers, kept_heads=heads)
+
+    def without_heads(self, kept: tuple[tuple[int, ...], ...]) -> Lineage:
+        """Return the lineage after keeping, of every block, the query heads with these present numbers."""
+        before = self.kept_heads
+        if before is not None:
+            kept = tuple(tuple(were[head] for head in now) for were, now in zip(before, kept, strict=True))
+        return replace(self, kept_heads=kept)
 
     def without_tokens(self, kept: tuple[int, ...]) -> Lineage:
         """Return the lineage after keeping the tokens with these present ids."""
@@ -78,12 +89,13 @@ class Lineage:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Lineage:
         """Rebuild a lineage from `to_dict`'s data."""
-        layers, tokens = data.get("kept_layers"), data.get("kept_tokens")
+        layers, tokens, heads = (data.get(f"kept_{part}") for part in ("layers", "tokens", "heads"))
         return cls(
             origin=Origin(**data["origin"]),
             steps=tuple(Step(**step) for step in data["steps"]),
             kept_layers=None if layers is None else tuple(layers),
             kept_tokens=None if tokens is None else tuple(tokens),
+            kept_heads=None if heads is None else tuple(tuple(block) for block in heads),
         )
 
     @classmethod
