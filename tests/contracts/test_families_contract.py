@@ -11,7 +11,7 @@ import gguf as gguf_package
 import numpy
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
 from smidgen import registry
 from smidgen.errors import Unsupported
@@ -53,6 +53,10 @@ CASES = {
     ),
     "llama-rope-linear": Case("llama", LlamaConfig, {"rope_parameters": LINEAR}, "llama-bpe"),
     "llama-wide-heads": Case("llama", LlamaConfig, {"head_dim": 32, "tie_word_embeddings": True}, "smollm"),
+    "mistral-window": Case(
+        "mistral", MistralConfig, {"sliding_window": 64, "rope_parameters": QWEN, "rms_norm_eps": 1e-5}, "llama-bpe", 64
+    ),
+    "mistral-whole": Case("mistral", MistralConfig, {"sliding_window": None, "head_dim": 32}, "llama-bpe"),
     "qwen2-tied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": True}, "qwen2"),
     "qwen2-untied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": False, "rope_parameters": QWEN}, "qwen2"),
 }
@@ -71,7 +75,7 @@ class Made:
 
 def test_every_file_is_tried() -> None:
     found = registry.names("smidgen.models.families")
-    assert len(found) == 2
+    assert len(found) == 3
     assert {case.family for case in CASES.values()} == set(found)
 
 
@@ -145,8 +149,13 @@ def test_the_anatomy_names_every_matrix_once(make: Any, name: str) -> None:
     assert sorted(read_by_sites) == sorted({*(key.removesuffix(".weight") for key in matrices), anatomy.head}
                                            - {anatomy.embedding})  # fmt: skip
     paths = [anatomy.final_norm, *(norm for block in anatomy.blocks for norm in block.norms)]
+    for block in anatomy.blocks:
+        assert {*block.norm_before.values(), *block.norm_after.values()} == set(block.norms)
+        assert all(state[f"{norm}.weight"].shape == (anatomy.hidden_size,) for norm in block.norms)
+        assert all(state[f"{norm}.weight"].shape == (block.head_size,) for norm in block.head_norms.values())
+        paths += block.head_norms.values()
     vectors = {key for key, value in state.items() if value.dim() == 1 and not key.endswith("bias")}
-    assert {f"{path}.weight" for path in paths} == vectors
+    assert {f"{path}.weight" for path in paths} == vectors == anatomy.norm_weights()
     for path in (anatomy.layers, anatomy.rotary, anatomy.head, *(block.path for block in anatomy.blocks)):
         model.module.get_submodule(path)
     for block in anatomy.blocks:
@@ -263,6 +272,30 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mistrals_file_promises_no_more_than_its_window(make: Any, tmp_path: Path) -> None:
+    made = make("mistral-window")
+    metadata = read(made.file).metadata
+    assert (metadata["llama.context_length"], metadata["llama.attention.sliding_window"]) == (64, 64)
+    again = read_gguf(made.file, torch.float32)
+    assert (again.config.max_position_embeddings, again.config.sliding_window) == (512, 64)
+    # Beyond the window full attention, which is what llama.cpp computes, gives something else.
+    ids = torch.randint(3, 400, (1, 100), generator=torch.Generator().manual_seed(2))
+    open_window = again.clone()
+    open_window.module.config.sliding_window = None
+    within, beyond = logits_of(again, ids), logits_of(open_window, ids)
+    torch.testing.assert_close(within[:64], beyond[:64], atol=1e-5, rtol=1e-5)
+    assert float((within[64:] - beyond[64:]).abs().max()) > 0.01
+    whole = read(make("mistral-whole").file).metadata
+    assert (whole["llama.context_length"], whole["llama.attention.sliding_window"]) == (512, 0)
+
+
+@every_case
+def test_one_family_reads_a_file(make: Any, name: str) -> None:
+    metadata = read(make(name).file).metadata
+    readers = [family for family in families.all_families() if family.reads_gguf(metadata)]
+    assert [type(family) for family in readers] == [type(make(name).model.family)]
+
+
 def test_a_weight_that_gguf_has_no_name_for_is_refused(make: Any, tmp_path: Path) -> None:
     model = make("llama-tied").model
     biased = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL, attention_bias=True))
@@ -283,7 +316,7 @@ def test_llama_3_rope_factors_are_those_of_transformers(make: Any) -> None:
 
 
 def test_unknown_architectures_name_the_known() -> None:
-    with pytest.raises(Unsupported, match=r"'GPT2LMHeadModel' .* Known: LlamaForCausalLM, Qwen2ForCausalLM"):
+    with pytest.raises(Unsupported, match=r"'GPT2LMHeadModel' .* Known: LlamaForCausalLM, MistralForCausalLM, Qwen2"):
         families.for_architecture("GPT2LMHeadModel")
     with pytest.raises(Unsupported, match="'bert' cannot be taken apart"):
-        families.for_gguf("bert")
+        families.for_gguf({"general.architecture": "bert"})

@@ -95,7 +95,10 @@ def _stored(model: Model, name: str, stored_name: str, float_format: str) -> ggu
         number_format, data = formats.find(packed.format), packed.data
         shape: tuple[int, ...] = packed.shape
     else:
+        anatomy = model.anatomy
         weight = model.weight(name).detach().float().cpu()
+        if anatomy.norm_offset and name in anatomy.norm_weights():
+            weight = weight + anatomy.norm_offset  # llama.cpp multiplies by what is stored
         number_format = formats.find(float_format if weight.dim() > 1 else "float32")
         shape = tuple(weight.shape)
         data = number_format.quantize(weight.reshape(-1, shape[-1]))

@@ -6,8 +6,12 @@ tensors, so it can be made without loading anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,17 @@ class Block:
         index: Position in the stack, counted from 0.
         path: Dotted module path.
         projections: Its linear layers by role.
-        norms: Dotted paths of its normalisation layers.
+        norms: Dotted paths of the normalisation layers of the residual stream's width, in the order of computation.
         query_heads: Count of query heads.
         key_value_heads: Count of key/value heads; each serves ``query_heads / key_value_heads`` query heads.
         head_size: Width of one head.
         neurons: Width of the MLP's hidden layer.
+        norm_before: Dotted path of the norm whose output a site reads, by the site's role (``attention_input``,
+            ``mlp_input``).
+        norm_after: Dotted path of the norm that scales what a projection adds to the residual stream, by the
+            projection's role (``output``, ``down``); a role that has none is absent.
+        head_norms: Dotted paths of norms of one head's width, by the role of the projection that feeds them
+            (``query``, ``key``); all heads share their weights.
     """
 
     index: int
@@ -53,6 +63,9 @@ class Block:
     key_value_heads: int
     head_size: int
     neurons: int
+    norm_before: Mapping[str, str] = field(default_factory=dict)
+    norm_after: Mapping[str, str] = field(default_factory=dict)
+    head_norms: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,10 @@ class Anatomy:
         hidden_size: Width of the residual stream.
         vocabulary_size: Rows of the embedding.
         context_length: Longest context as published, in tokens.
+        norm_offset: What a norm adds to its weight before it multiplies: it scales by ``norm_offset + weight``.
+        embedding_scale: What the embedding's rows are multiplied by before the first block; where the embedding
+            is scaled by its width's root, a change of ``hidden_size`` changes it.
+        logit_cap: Bound c of the logits, ``c·tanh(z/c)`` of what the head gives; None where they are unbounded.
     """
 
     embedding: str
@@ -105,6 +122,27 @@ class Anatomy:
     hidden_size: int
     vocabulary_size: int
     context_length: int
+    norm_offset: float = 0.0
+    embedding_scale: float = 1.0
+    logit_cap: float | None = None
+
+    def logits(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the logits that the model makes of its head's output, any shape.
+
+        Who applies the head by hand must pass its output through here.
+        """
+        return scores if self.logit_cap is None else (scores / self.logit_cap).tanh() * self.logit_cap
+
+    def logit_slopes(self, logits: torch.Tensor) -> torch.Tensor | float:
+        """Return how fast each logit follows the head's output, same shape: 1 − (logit/c)²; 1 where uncapped."""
+        return 1.0 if self.logit_cap is None else 1 - (logits / self.logit_cap).square()
+
+    def norm_weights(self) -> frozenset[str]:
+        """Return the name of every norm's weight."""
+        paths = [self.final_norm]
+        for block in self.blocks:
+            paths += [*block.norms, *block.head_norms.values()]
+        return frozenset(f"{path}.weight" for path in paths)
 
     def sites(self) -> Iterator[Site]:
         """Yield every group of linear layers that read one input, in the order of their computation."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models import families
 from smidgen.models.checkpoint import gguf, safetensors, tokenizer
@@ -110,12 +112,17 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
     """
     file = gguf.read(path)
     metadata = file.metadata
-    family = families.for_gguf(str(metadata.get("general.architecture")))
+    family = families.for_gguf(metadata)
     config = _gguf_config(family, file)
     names = family.gguf_names(config)
     _check_tensors(family, config, names, file)
+    anatomy = family.anatomy(config)
+    norms = anatomy.norm_weights()
     state = {
-        name: _weight(file.tensors[stored], family.gguf_rows(name, config), dtype) for name, stored in names.items()
+        name: _weight(
+            file.tensors[stored], family.gguf_rows(name, config), anatomy.norm_offset * (name in norms), dtype
+        )
+        for name, stored in names.items()
     }
     model_tokenizer = tokenizer.from_gguf(metadata)
     module = build_module(config, state, path)
@@ -186,10 +193,11 @@ def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def _weight(stored: gguf.StoredTensor, order: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+def _weight(stored: gguf.StoredTensor, order: torch.Tensor | None, offset: float, dtype: torch.dtype) -> torch.Tensor:
+    """Return a weight as the module has it; ``offset`` is what llama.cpp expects added to it."""
     import torch
 
-    values = torch.from_numpy(stored.floats().copy())
+    values = torch.from_numpy(stored.floats() - np.float32(offset))
     return (values if order is None else values[torch.argsort(order)]).to(dtype)
 
 

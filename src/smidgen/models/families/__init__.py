@@ -30,6 +30,10 @@ class Family:
     architecture: ClassVar[str]
     gguf_architecture: ClassVar[str]
 
+    def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a GGUF with these key-value pairs is this family's; of every file at most one family says so."""
+        return metadata.get("general.architecture") == self.gguf_architecture
+
     def anatomy(self, config: Any) -> Anatomy:
         """Name every part of a model of this configuration."""
         raise TypeError(f"{type(self).__name__} does not describe its anatomy")
@@ -78,14 +82,14 @@ def for_architecture(architecture: str) -> Family:
     raise Unsupported(f"Models of the architecture {architecture!r} cannot be taken apart.", remedy=f"Known: {known}.")
 
 
-def for_gguf(architecture: str) -> Family:
-    """Return the family of a GGUF's ``general.architecture``, or say which are known."""
+def for_gguf(metadata: Mapping[str, Any]) -> Family:
+    """Return the family of a GGUF by its key-value pairs, or say which architectures are known."""
     families = all_families()
     for family in families:
-        if family.gguf_architecture == architecture:
+        if family.reads_gguf(metadata):
             return family
-    known = ", ".join(sorted(family.gguf_architecture for family in families))
+    known = ", ".join(sorted({family.gguf_architecture for family in families}))
     raise Unsupported(
-        f"GGUF files of the architecture {architecture!r} cannot be taken apart.",
+        f"GGUF files of the architecture {metadata.get('general.architecture')!r} cannot be taken apart.",
         remedy=f"Known: {known}. Such a file can still be run and measured.",
     )

@@ -24,6 +24,7 @@ PROJECTIONS = {
     "down": ("mlp.down_proj", "ffn_down"),
 }
 NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+ACTIVATIONS = {"silu": "SiLU", "gelu_pytorch_tanh": "GELU (tanh)"}
 
 
 def head_size(config: Any) -> int:
@@ -64,31 +65,30 @@ def positive(metadata: Mapping[str, Any], key: str, default: float | None = None
 
 
 class Decoder(Family):
-    """A Llama-shaped decoder: pre-norm blocks of grouped-query attention and a gated MLP.
+    """A decoder of pre-norm blocks of grouped-query attention and a gated MLP.
 
     Attributes:
         biased: Roles whose projection carries a bias.
+        norms: Norms of a block and their names in a GGUF, in the order of computation.
+        norm_before: The norm that each site reads.
+        norm_after: The norm that a projection's output passes, by the projection's role.
+        head_norms: Norm inside the attention and its name in a GGUF, by the role that feeds it.
+        activation: What llama.cpp computes in the MLP of this architecture.
     """
 
     biased: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[Mapping[str, str]] = NORMS
+    norm_before: ClassVar[Mapping[str, str]] = {
+        "attention_input": "input_layernorm",
+        "mlp_input": "post_attention_layernorm",
+    }
+    norm_after: ClassVar[Mapping[str, str]] = {}
+    head_norms: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    activation: ClassVar[str] = "silu"
 
     def anatomy(self, config: Any) -> Anatomy:
         """Name every part; layout as in transformers' ``LlamaForCausalLM``."""
-        blocks = tuple(
-            Block(
-                index=index,
-                path=f"model.layers.{index}",
-                projections={
-                    role: Projection(role, f"model.layers.{index}.{path}") for role, (path, _) in PROJECTIONS.items()
-                },
-                norms=tuple(f"model.layers.{index}.{norm}" for norm in NORMS),
-                query_heads=config.num_attention_heads,
-                key_value_heads=config.num_key_value_heads,
-                head_size=head_size(config),
-                neurons=config.intermediate_size,
-            )
-            for index in range(config.num_hidden_layers)
-        )
+        blocks = tuple(self._block(config, index) for index in range(config.num_hidden_layers))
         return Anatomy(
             embedding="model.embed_tokens",
             head="lm_head",
@@ -102,6 +102,22 @@ class Decoder(Family):
             context_length=config.max_position_embeddings,
         )
 
+    def _block(self, config: Any, index: int) -> Block:
+        path = f"model.layers.{index}"
+        return Block(
+            index=index,
+            path=path,
+            projections={role: Projection(role, f"{path}.{module}") for role, (module, _) in PROJECTIONS.items()},
+            norms=tuple(f"{path}.{norm}" for norm in self.norms),
+            query_heads=config.num_attention_heads,
+            key_value_heads=config.num_key_value_heads,
+            head_size=head_size(config),
+            neurons=config.intermediate_size,
+            norm_before={role: f"{path}.{norm}" for role, norm in self.norm_before.items()},
+            norm_after={role: f"{path}.{norm}" for role, norm in self.norm_after.items()},
+            head_norms={role: f"{path}.{norm}" for role, (norm, _) in self.head_norms.items()},
+        )
+
     def gguf_names(self, config: Any) -> dict[str, str]:
         """Map state-dictionary names to GGUF names."""
         names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
@@ -113,19 +129,22 @@ class Decoder(Family):
                 names[f"{inner}.{path}.weight"] = f"{outer}.{name}.weight"
                 if role in self.biased:
                     names[f"{inner}.{path}.bias"] = f"{outer}.{name}.bias"
-            for path, name in NORMS.items():
+            for path, name in (*self.norms.items(), *self.head_norms.values()):
                 names[f"{inner}.{path}.weight"] = f"{outer}.{name}.weight"
         return names
 
     def gguf_metadata(self, config: Any) -> dict[str, Any]:
-        """Return the keys that llama.cpp reads for a Llama-shaped decoder.
+        """Return the keys that llama.cpp reads for such a decoder.
 
         Raises:
             Unsupported: llama.cpp would compute something else than the configuration says.
         """
-        if config.hidden_act != "silu":
+        activation = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
+        if activation != self.activation:
             raise Unsupported(
-                f"llama.cpp runs {self.gguf_architecture} with SiLU, and this model has {config.hidden_act}."
+                f"llama.cpp runs {self.gguf_architecture} with {ACTIVATIONS[self.activation]}, and this model has "
+                f"{activation}.",
+                remedy="Ask for safetensors instead.",
             )
         prefix = self.gguf_architecture
         values: dict[str, Any] = {
@@ -141,9 +160,11 @@ class Decoder(Family):
             "rope.dimension_count": head_size(config),
             "vocab_size": config.vocab_size,
         }
-        return {
-            f"{prefix}.{key}": value for key, value in (values | self.rope_metadata(config.rope_parameters)).items()
-        }
+        return {f"{prefix}.{key}": value for key, value in (values | self.rope_of(config)).items()}
+
+    def rope_of(self, config: Any) -> dict[str, Any]:
+        """Return the keys of a configuration's rotary embedding, without the architecture's name."""
+        return self.rope_metadata(config.rope_parameters)
 
     def rope_metadata(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of the rotary embedding, without the architecture's name."""
@@ -159,7 +180,7 @@ class Decoder(Family):
         return values
 
     def common_config(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
-        """Return the configuration values that a GGUF holds for every Llama-shaped decoder.
+        """Return the configuration values that a GGUF holds for every such decoder.
 
         Raises:
             DamagedFile: A value is missing or cannot be.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 ROPE_FACTORS = "rope_freqs.weight"
+SLIDING_WINDOW = "llama.attention.sliding_window"
+"""What a file of the architecture ``llama`` says when the model is a Mistral; 0: without a window."""
 
 
 def llama3_rope_factors(parameters: Mapping[str, Any], size: int) -> list[float]:
@@ -58,14 +60,22 @@ class Llama(Decoder):
     architecture: ClassVar[str] = "LlamaForCausalLM"
     gguf_architecture: ClassVar[str] = "llama"
 
+    def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
+        """Take what no other family with Llama's architecture name claims: files without a sliding window."""
+        return super().reads_gguf(metadata) and SLIDING_WINDOW not in metadata
+
     def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
         """Build a ``LlamaConfig``; Llama 3's rope parameters are recognised from their factors."""
         from transformers import LlamaConfig
 
-        values = self.common_config(metadata, tensors)
+        return LlamaConfig(**self.common_config(metadata, tensors))
+
+    def common_config(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+        """Return the configuration values that a GGUF of Llama's architecture name holds."""
+        values = super().common_config(metadata, tensors)
         if ROPE_FACTORS in tensors:
             values["rope_parameters"] = _llama3_rope(tensors[ROPE_FACTORS], values)
-        return LlamaConfig(**values)
+        return values
 
     def rope_metadata(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of the rotary embedding; Llama 3's scaling is a tensor (`gguf_extras`)."""
