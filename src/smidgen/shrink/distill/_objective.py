@@ -141,15 +141,17 @@ class Objective:
             return hidden.sum() * 0
         asked = answers is not None and any(loss.needs_teacher for loss, _ in terms)
 
-        def per_token(logits: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-            tokens = which[start:stop]
+        model = self.bench.student
+        anatomy = model.anatomy
+
+        def per_token(scores: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+            tokens, logits = which[start:stop], anatomy.logits(scores)
             theirs = answers.chunk(tokens) if answers is not None and asked else None
             chunk = Chunk(targets[tokens], theirs, self.columns, temperature)
             parts = [weight * loss.per_token(logits, chunk) for loss, weight in terms]
             return sum(parts[1:], parts[0])
 
-        model = self.bench.student
-        head = model.module.get_submodule(model.anatomy.head)
+        head = model.module.get_submodule(anatomy.head)
         return mean_through_head(hidden, head, per_token, dtype=self.bench.dtype)
 
     def _states(

@@ -37,7 +37,7 @@ class Sensitivity:
         outputs: For every matrix of the blocks, mean squared output gradient of each row, ``[rows]``.
         hessians: For every site, mean x·xᵀ of its inputs, ``[width, width]``; for ``head`` each token counts by
             how uncertain its prediction is, see `head_moments`.
-        embedding: Mean g·gᵀ at the embedding's output, ``[hidden, hidden]``.
+        embedding: Mean g·gᵀ for the embedding's rows, before they are scaled, ``[hidden, hidden]``.
         token_share: How often each token was read, ``[vocabulary]``, sums to 1.
         head: Share of each row of the head in its cost, mean p·(1−p), ``[vocabulary]``, sums to 1.
         tokens: How many tokens were probed.
@@ -82,20 +82,32 @@ def head_moments(model: Model, windows: torch.Tensor, *, progress: Progress = si
     import torch
 
     total = torch.zeros(model.anatomy.hidden_size, model.anatomy.hidden_size)
-    head = model.module.get_submodule(model.anatomy.head)
+    anatomy = model.anatomy
+    head = model.module.get_submodule(anatomy.head)
     with torch.no_grad():
         for window in track(torch.split(windows, 1), "weighing the head", progress, unit="windows"):
             with autocast():
                 hidden = model.module.base_model(window, use_cache=False).last_hidden_state[0]
-                logits = head(hidden)
+                logits = anatomy.logits(head(hidden).float())
             with exact():
-                _add_uncertain(total, hidden.float(), logits.float().softmax(-1))
+                _add_uncertain(total, hidden.float(), logits.softmax(-1), anatomy.logit_slopes(logits))
     return total / windows.numel()
 
 
-def _add_uncertain(total: torch.Tensor, hidden: torch.Tensor, probabilities: torch.Tensor) -> None:
-    uncertainty = 1 - probabilities.square().sum(-1, keepdim=True)
+def _add_uncertain(
+    total: torch.Tensor, hidden: torch.Tensor, probabilities: torch.Tensor, slopes: torch.Tensor | float
+) -> None:
+    """Add each token's Σ p·(1−p)·x·xᵀ; where logits are capped, an error counts by its logit's slope squared."""
+    if isinstance(slopes, float):
+        uncertainty = 1 - probabilities.square().sum(-1, keepdim=True)
+    else:
+        uncertainty = _spread(probabilities, slopes).sum(-1, keepdim=True)
     total.addmm_((hidden * uncertainty).T, hidden)
+
+
+def _spread(probabilities: torch.Tensor, slopes: torch.Tensor | float) -> torch.Tensor:
+    spread = probabilities.sub(probabilities.square())
+    return spread if isinstance(slopes, float) else spread * slopes.square()
 
 
 def probe(model: Model, windows: torch.Tensor, *, seed: int = 0, progress: Progress = silent) -> Sensitivity:
@@ -200,13 +212,14 @@ class _Collector:
         with autocast(), torch.enable_grad():
             logits = self.model.module(window, use_cache=False).logits[0]
         with torch.no_grad():
-            probabilities = logits.detach().float().softmax(-1)
+            scores = logits.detach().float()
+            probabilities, slopes = scores.softmax(-1), self.model.anatomy.logit_slopes(scores)
             if not bool(probabilities.isfinite().all()):
                 raise InvalidInput("The model's predictions are not finite numbers: its weights are damaged.")
             drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-            self.head += probabilities.sub(probabilities.square()).sum(0)
+            self.head += _spread(probabilities, slopes).sum(0)
             with exact():
-                _add_uncertain(self.uncertain, self.final, probabilities)
+                _add_uncertain(self.uncertain, self.final, probabilities, slopes)
             # d log p(drawn) / d logits = one-hot − p.
             probabilities[torch.arange(len(drawn)), drawn] -= 1
         logits.backward(probabilities.to(logits.dtype))
@@ -237,7 +250,7 @@ class _Collector:
         return Sensitivity(
             outputs={name: value / graded for name, value in self.outputs.items()},
             hessians=hessians | {"head": self.uncertain / graded},
-            embedding=self.embedding / graded,
+            embedding=self.embedding / graded * self.model.anatomy.embedding_scale**2,
             token_share=self.read / count,
             head=self.head / self.head.sum(),
             tokens=count,

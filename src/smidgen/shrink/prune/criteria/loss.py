@@ -138,10 +138,11 @@ def mean_kl(model: Model, source: torch.Tensor, result: torch.Tensor) -> float:
     from smidgen import divergence
     from smidgen.shrink.precision import autocast
 
-    head, total = model.module.get_submodule(model.anatomy.head), 0.0
+    anatomy, total = model.anatomy, 0.0
+    head = model.module.get_submodule(anatomy.head)
     with torch.no_grad(), autocast(model.device.type):
         for first in range(0, len(source), CHUNK):
-            ours, theirs = head(source[first : first + CHUNK]), head(result[first : first + CHUNK])
+            ours, theirs = (anatomy.logits(head(states[first : first + CHUNK])) for states in (source, result))
             total += float(divergence.kl(ours, theirs).sum(dtype=torch.float64))
     return total / len(source)
 
