@@ -123,6 +123,19 @@ def pack(
     return _tensors(_fit(pieces, length), length, padding)
 
 
+def pack_documents(documents: Sequence[Rendered], tokenizer: PreTrainedTokenizerFast, *, length: int) -> PackedRows:
+    """Pack documents that are tokens already into rows without cross-talk, the best filled row first.
+
+    Args:
+        documents: Each of at most ``length`` tokens; its first token is no target, whatever it says.
+        tokenizer: The model's tokenizer.
+        length: Tokens per row.
+    """
+    pieces = [(each.ids, [False, *each.supervised[1:]]) for each in documents]
+    padding = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
+    return _tensors(_fit(pieces, length), length, padding)
+
+
 def token_use(corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
     """Count how often the corpus uses each token.
 

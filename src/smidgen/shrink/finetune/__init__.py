@@ -1,0 +1,1 @@
+"""Trains a model on examples or plain text: objectives, adapters, quantization-aware passes."""
