@@ -12,8 +12,9 @@ from smidgen import registry
 from smidgen.errors import ReferenceNotFound
 from smidgen.formats._block import BlockFormat, Scales
 from smidgen.formats._format import NumberFormat
+from smidgen.formats._grid import Grid
 
-__all__ = ["BlockFormat", "NumberFormat", "Scales", "by_ggml_type", "find", "names"]
+__all__ = ["BlockFormat", "Grid", "NumberFormat", "Scales", "by_ggml_type", "find", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from smidgen.errors import InvalidInput
 from smidgen.formats._format import NumberFormat, require_finite
+from smidgen.formats._grid import Grid, grid_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Weights fitted at once: their buffers stay in the cache, and torch splits no single operation of this size among
-# its threads, whose meeting points would cost more than they bring.
-CACHED = (1 << 15) - 1
+CACHED = 1 << 16
+"""Weights fitted at once by one thread: few enough that all that is worked out for them stays in its cache."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,14 @@ class BlockFormat(NumberFormat):
     group_size: ClassVar[int]
     levels: ClassVar[tuple[float, ...]]
 
+    @property
+    def grid(self) -> Grid:
+        """The levels, with rounding to them."""
+        return grid_of(self.levels)
+
     @abstractmethod
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
-        """Choose what to store for weights and importance, both [group_size, rows * groups]."""
+        """Choose what to store for weights [groups, group_size]; importance is [1 or rows, groups per row, size]."""
 
     @abstractmethod
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
@@ -112,38 +116,28 @@ class BlockFormat(NumberFormat):
         return Scales.concatenate(self._fitted(weights, importance))
 
     def _fitted(self, weights: Tensor, importance: Tensor | None) -> list[Scales]:
-        """Fit [rows, n * block_size] in slices of rows, several at a time on a processor."""
+        """Fit [rows, n * block_size] in slices of rows, several at a time."""
         import torch
 
-        weights = weights.detach()
-        on_processor = weights.device.type == "cpu"
-        step = max(1, (CACHED if on_processor else 1 << 24) // weights.shape[1])
-        starts = range(0, len(weights), step)
+        from smidgen.compiled import in_slices
 
-        def fitted(start: int) -> Scales:
-            part = weights[start : start + step]
-            if importance is None or importance.ndim == 1:
-                return self._fit_slice(part, importance)
-            return self._fit_slice(part, importance[start : start + step])
+        weights = weights.detach().cpu()
+        counts = self._counts(weights, importance)
 
-        workers = min(torch.get_num_threads(), len(starts)) if on_processor else 1
-        if workers == 1:
-            return [fitted(start) for start in starts]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(fitted, starts))
+        def fitted(rows: slice) -> Scales:
+            part = weights[rows].float().reshape(-1, self.group_size).contiguous()
+            return self._effective(self._fit(part, counts if len(counts) == 1 else counts[rows]))
 
-    def _fit_slice(self, weights: Tensor, importance: Tensor | None) -> Scales:
-        """Fit some rows, turned so that each group is a column, as the searches want them."""
+        return in_slices(fitted, len(weights), max(1, CACHED // weights.shape[1]), torch.get_num_threads())
+
+    def _counts(self, weights: Tensor, importance: Tensor | None) -> Tensor:
+        """Scale the importance of each block to mean 1, [1 or rows, groups per row, group_size]."""
         import torch
 
-        weights = weights.float()
         if importance is None:
-            counts = torch.ones_like(weights)
-        else:
-            blocks = importance.detach().float().reshape(-1, self.block_size)
-            counts = _normalised(blocks).reshape(importance.shape).expand_as(weights)
-        columns = weights.reshape(-1, self.group_size).t().contiguous()
-        return self._effective(self._fit(columns, counts.reshape(-1, self.group_size).t().contiguous()))
+            return torch.ones(1, weights.shape[1] // self.group_size, self.group_size)
+        blocks = _normalised(importance.detach().cpu().float().reshape(-1, self.block_size))
+        return blocks.reshape(1 if importance.ndim == 1 else len(weights), -1, self.group_size)
 
     def encode(self, values: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
         """Return the code (uint8 index into `levels`) whose decoded value lies nearest to each value.
@@ -156,20 +150,11 @@ class BlockFormat(NumberFormat):
         import torch
 
         inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
-        return self._nearest((values.float() + minimum) * inverse)
-
-    def _nearest(self, scaled: Tensor) -> Tensor:
-        import torch
-
-        low = self.levels[0]
-        return scaled.round_().clamp_(low, self.levels[-1]).sub_(low).to(torch.uint8)
+        return self.grid.encode((values.float() + minimum) * inverse)
 
     def decode(self, codes: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
         """Return the float32 values that codes [rows, n] stand for, bit for bit as llama.cpp reads them."""
-        return self._level(codes).mul_(scale).sub_(minimum)
-
-    def _level(self, codes: Tensor) -> Tensor:
-        return codes.float().add_(self.levels[0])
+        return self.grid.decode(codes).mul_(scale).sub_(minimum)
 
     def pack(self, codes: Tensor, scales: Scales) -> Tensor:
         """Write codes [rows, blocks, block_size] and stacked scales as bytes [rows, blocks * type_size]."""

@@ -40,11 +40,8 @@ class SymmetricBlock(BlockFormat):
     group_size: ClassVar[int] = 32
     multipliers: ClassVar[Sequence[float]]
 
-    def _snap(self) -> _search.Snap:
-        return _search.integers(int(self.levels[0]), int(self.levels[-1]))
-
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
-        return {"d": _search.half(_search.symmetric(weights, importance, self._snap(), self.multipliers))}
+        return {"d": _search.half(_search.symmetric(weights, importance, self.grid, self.multipliers))}
 
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
         import torch
@@ -85,33 +82,31 @@ class AffineBlock(BlockFormat):
         import torch
 
         top = int(self.levels[-1])
-        low = weights.amin(0)
+        low, high = weights.amin(1), weights.amax(1)
         found = [_search.half(part) for part in _search.affine(weights, importance, top, self.candidates)]
-        value = self._error(weights, importance, *found)
-        plain = [_search.half((weights.amax(0) - low) / top), _search.half(low)]
-        other = self._error(weights, importance, *plain)
+        value = _search.error(weights, importance, found[0], found[1], top)
+        plain = [_search.half((high - low) / top), _search.half(low)]
+        other = _search.error(weights, importance, plain[0], plain[1], top)
         better = other <= value  # the plain range is exact where the weights came out of this format
         scale, offset = (torch.where(better, new, old) for new, old in zip(plain, found, strict=True))
         value = torch.minimum(value, other)
-        near = ((value > 0) & (value < 1e-4 * importance.sum(0) * scale.float().square())).nonzero()[:, 0]
+        counts = _search.spread(importance, len(weights))
+        near = ((value > 0) & (value < 1e-4 * counts.sum(-1) * scale.float().square())).nonzero()[:, 0]
         if len(near):
-            offset[near] = self._shifted(weights[:, near], importance[:, near], scale[near], offset[near])
+            offset[near] = self._shifted(weights[near], counts[near][:, None], scale[near], offset[near])
         return {"d": scale, "dmin": offset}
 
     def _shifted(self, weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """Try the offsets some whole scales lower, for weights that lie on a grid whose code 0 does not occur."""
         import torch
 
-        best, value = offset, self._error(weights, importance, scale, offset)
+        top = int(self.levels[-1])
+        best, value = offset, _search.error(weights, importance, scale, offset, top)
         for less in range(1, len(self.levels) // 2):
             moved = _search.half(offset.float() - less * scale.float())
-            other = self._error(weights, importance, scale, moved)
+            other = _search.error(weights, importance, scale, moved, top)
             best, value = torch.where(other < value, moved, best), torch.minimum(other, value)
         return best
-
-    def _error(self, weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-        snap = _search.integers(0, int(self.levels[-1]))
-        return _search.error(weights, importance, scale.float(), offset.float(), snap)
 
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
         return Scales(stored["d"].float()[..., None], -stored["dmin"].float()[..., None], stored)

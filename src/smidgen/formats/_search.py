@@ -1,29 +1,27 @@
 """Searches for the scale (and offset) of many groups of weights at once.
 
-All tensors here are [group_size, groups]: a group is a column, so that sums over a group run at full memory
-speed. Every candidate rounds the weights to levels, then takes the scale that fits those levels best in closed
-form; the residual, not the weight, enters the sums, which keeps them exact enough at 8 bits.
+Every candidate rounds the weights to levels, then takes the scale that fits those levels best in closed form. All
+tensors are float32 on the processor: weights ``[groups, size]``, importance ``[rows, parts, size]``, where ``parts``
+groups make up a row of weights and ``rows`` is 1 where all rows share one importance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from smidgen.formats._grid import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TINY = 2.0**-25  # half of the smallest positive float16: below it every stored scale rounds to zero
+REFITS = 2
+"""How often the best found scale rounds the weights afresh and is fitted again."""
 LARGEST = 65504.0
-DOUBT = 1 + 1e-6  # what cancels in the sums may be rounding; a candidate that fits without it goes first
-NOISE = 1e-12  # exact fits differ by this much; the candidate named first wins among them
-
-Snap = Callable[["Tensor"], "Tensor"]
-
-
-def integers(low: int, high: int) -> Snap:
-    """Return the function that rounds in place to the integers from low to high."""
-    return lambda scaled: scaled.round_().clamp_(low, high)
+STEPS = (0, -1, 1)
+"""Integer scales tried around the present one."""
+MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+"""The same with the minimum moved by some whole levels."""
 
 
 def half(values: Tensor) -> Tensor:
@@ -38,52 +36,30 @@ def inverse(scale: Tensor) -> Tensor:
     return torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
 
 
-def error(weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor | float, snap: Snap) -> Tensor:
-    """Sum importance * (weight - decoded)² per column, decoding ``scale * level + offset``."""
-    levels = snap(weights.sub(offset).mul_(inverse(scale)))
-    rest = levels.mul_(scale).add_(offset).sub_(weights)
-    return rest.square_().mul_(importance).sum(0)
+def spread(importance: Tensor, groups: int) -> Tensor:
+    """Give every group its own importance, ``[groups, size]``, a view where the rows have their own already."""
+    rows, parts, size = importance.shape
+    return importance.expand(groups // parts if rows == 1 else rows, parts, size).reshape(groups, size)
 
 
-def symmetric(weights: Tensor, importance: Tensor, snap: Snap, multipliers: Sequence[float], refits: int = 2) -> Tensor:
-    """Find the scale per column that makes sum h (w - s * level)² least.
+def symmetric(weights: Tensor, importance: Tensor, grid: Grid, multipliers: Sequence[float]) -> Tensor:
+    """Find the scale per group that makes sum h (w - s * level)² least, ``[groups]``.
 
     Args:
-        weights: [group_size, groups].
-        importance: Same shape.
-        snap: Rounds scaled weights to the nearest level, in place if it likes.
+        weights: See above.
+        importance: See above.
+        grid: The levels.
         multipliers: The levels (fractions allowed) at which the weight of greatest magnitude is tried.
-        refits: How often the best scale rounds the weights afresh and is fitted again.
     """
+    import numpy as np
     import torch
 
-    high, low = weights.amax(0), weights.amin(0)
-    extreme = torch.where(high >= -low, high, low)
-    void = extreme.abs() < TINY
-    unit = weights / extreme.masked_fill(void, 1.0)
-    best = torch.full_like(extreme, torch.inf)
-    found = torch.zeros_like(extreme)
-    buffer = torch.empty_like(unit)
+    from smidgen.formats import _compiled
 
-    def attempt(multiplier: Tensor | float) -> None:
-        scaled = unit * multiplier
-        levels = snap(torch.mul(unit, multiplier, out=buffer))
-        rest = scaled.sub_(levels)
-        counted = rest * importance
-        square = rest.mul_(counted).sum(0)
-        slope = counted.mul_(levels).sum(0)
-        norm = levels.square().mul_(importance).sum(0).clamp_(min=1e-30)
-        gain = slope / norm
-        value = (square * DOUBT - slope * gain) / multiplier**2
-        better = value < best - NOISE
-        torch.where(better, value, best, out=best)
-        torch.where(better, (1 + gain) / multiplier, found, out=found)
-
-    for multiplier in multipliers:
-        attempt(multiplier)
-    for _ in range(refits):
-        attempt(inverse(found))
-    return (found * extreme).masked_fill_(void, 0.0)
+    found, tried = torch.empty(len(weights)), np.array(multipliers, np.float32)
+    arrays = weights.numpy(), importance.numpy(), grid.values, grid.snapped, tried
+    _compiled.symmetric(*arrays, REFITS, found.numpy())
+    return found
 
 
 def clipped(top: int, spans: Sequence[float]) -> tuple[tuple[float, float], ...]:
@@ -101,92 +77,115 @@ def affine(
     importance: Tensor,
     top: int,
     candidates: Sequence[tuple[float, float]],
-    refits: int = 2,
     nonpositive: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Find scale and offset per column that make sum h (w - s * level - o)² least, levels 0 … top.
+    """Find scale and offset per group that make sum h (w - s * level - o)² least, levels 0 … top, ``[groups]`` each.
 
     Args:
-        weights: [group_size, groups].
-        importance: Same shape.
+        weights: See above.
+        importance: See above.
         top: The highest level.
         candidates: Pairs (multiplier, shift): the least weight is tried at level ``shift``, the greatest at
             ``multiplier + shift``.
-        refits: How often the best pair rounds the weights afresh and is fitted again.
         nonpositive: Whether the offset must not be above zero.
     """
+    import numpy as np
     import torch
 
-    low, high = weights.amin(0), weights.amax(0)
-    if nonpositive:
-        low = low.clamp(max=0.0)
-    span = high - low
-    void = span < TINY
-    unit = (weights - low) / span.masked_fill(void, 1.0)
-    ceiling = (-low / span.masked_fill(void, 1.0)) if nonpositive else None
-    total = importance.sum(0)
-    best = torch.full_like(span, torch.inf)
-    scale, offset = torch.zeros_like(span), torch.zeros_like(span)
+    from smidgen.formats import _compiled
 
-    def attempt(multiplier: Tensor | float, shift: Tensor | float) -> None:
-        scaled = (unit * multiplier).add_(shift)
-        levels = scaled.round().clamp_(0, top)
-        rest = scaled.sub_(levels)
-        counted = rest * importance
-        rest_sum = counted.sum(0)
-        rest_square = rest.mul_(counted).sum(0)
-        rest_level = counted.mul_(levels).sum(0)
-        weighted = levels * importance
-        level_sum = weighted.sum(0)
-        level_square = weighted.mul_(levels).sum(0)
-        free = total * level_square - level_sum.square()
-        steep = torch.where(free > 1e-6 * total * level_square, (total * rest_level - level_sum * rest_sum) / free, 0.0)
-        lift = (rest_sum - steep * level_sum) / total
-        if ceiling is not None:
-            limit = ceiling * multiplier + shift
-            over = lift > limit
-            lift = torch.where(over, limit, lift)
-            bound = (rest_level - lift * level_sum) / level_square.clamp(min=1e-30)
-            steep = torch.where(over, bound, steep)
-        value = rest_square * DOUBT - 2 * (steep * rest_level + lift * rest_sum)
-        value += steep.square() * level_square + 2 * steep * lift * level_sum + lift.square() * total
-        value = value / multiplier**2
-        better = value < best - NOISE
-        torch.where(better, value, best, out=best)
-        torch.where(better, (1 + steep) / multiplier, scale, out=scale)
-        torch.where(better, (lift - shift) / multiplier, offset, out=offset)
+    found, tried = torch.empty(2, len(weights)), np.array(candidates, np.float32)
+    arrays = weights.numpy(), importance.numpy()
+    _compiled.affine(*arrays, np.float32(top), tried, REFITS, nonpositive, found.numpy())
+    return found[0], found[1]
 
-    for multiplier, shift in candidates:
-        attempt(multiplier, shift)
-    for _ in range(refits):
-        attempt(inverse(scale), -offset * inverse(scale))
-    span = span.masked_fill(void, 0.0)
-    return scale * span, low + offset * span
+
+def error(weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor, top: int) -> Tensor:
+    """Sum importance * (weight - decoded)² per group, decoding ``scale * level + offset``, levels 0 … top."""
+    import numpy as np
+    import torch
+
+    from smidgen.formats import _compiled
+
+    found = torch.empty(len(weights))
+    arrays = weights.numpy(), importance.numpy(), scale.float().numpy(), offset.float().numpy()
+    _compiled.error(*arrays, np.float32(top), found.numpy())
+    return found
+
+
+def neighbours(
+    weights: Tensor, importance: Tensor, grid: Grid, unit: Tensor, bounds: tuple[int, int], integers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Try the neighbours of every group's integer scale and keep the best.
+
+    Args:
+        weights: See above.
+        importance: See above.
+        grid: The levels, consecutive.
+        unit: The super-scale of the group's block, ``[groups]``.
+        bounds: Least and greatest integer.
+        integers: ``[groups]``, float32.
+
+    Returns:
+        The integers ``[groups]``; error, Σ h·level² and Σ h·level·weight of every group, ``[3, groups]``.
+    """
+    import numpy as np
+    import torch
+
+    from smidgen.formats import _compiled
+
+    found, sums = integers.flatten().clone(), torch.empty(3, len(weights))
+    limits, steps = np.array(bounds, np.float32), np.array(STEPS, np.float32)
+    arrays = weights.numpy(), importance.numpy(), grid.values, unit.contiguous().numpy()
+    _compiled.neighbours(*arrays, limits, steps, found.numpy(), sums.numpy())
+    return found, sums
+
+
+def neighbours_with_minimum(
+    weights: Tensor, importance: Tensor, top: int, units: Tensor, highest: int, integers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Try the neighbours of every group's integer scale, each with the minimum that suits it best; keep the best.
+
+    Args:
+        weights: See above.
+        importance: See above.
+        top: The highest level.
+        units: d and dmin of the group's block, ``[2, groups]``.
+        highest: Greatest integer.
+        integers: Scales and minimums, ``[2, groups]``, float32.
+
+    Returns:
+        The integers ``[2, groups]``; error, Σ h·level², Σ h·level, Σ h·level·weight, Σ h and Σ h·weight of every
+        group, ``[6, groups]``.
+    """
+    import numpy as np
+    import torch
+
+    from smidgen.formats import _compiled
+
+    found, sums = integers.clone(), torch.empty(6, len(weights))
+    moves = np.array(MOVES, np.float32)
+    arrays = weights.numpy(), importance.numpy(), np.float32(top), units.contiguous().numpy(), np.float32(highest)
+    _compiled.neighbours_with_minimum(*arrays, moves, found.numpy(), sums.numpy())
+    return found, sums
 
 
 def common_unit(values: Tensor, importance: Tensor, lowest: int, highest: int, multipliers: Sequence[float]) -> Tensor:
-    """Find the unit per column whose integer multiples lie nearest to a few values, all candidates at once.
+    """Find the unit per row whose integer multiples lie nearest to a few values, ``[rows]``.
 
     Args:
-        values: [n, columns], n small.
+        values: ``[rows, n]``, n small.
         importance: Same shape.
         lowest: The least multiple.
         highest: The greatest multiple.
         multipliers: The multiples at which the value of greatest magnitude is tried.
     """
+    import numpy as np
     import torch
 
-    high, low = values.amax(0), values.amin(0)
-    extreme = torch.where(high >= -low, high, low)
-    void = extreme.abs() < TINY
-    tried = torch.tensor(multipliers, dtype=values.dtype, device=values.device)[:, None, None]
-    scaled = (values / extreme.masked_fill(void, 1.0)) * tried
-    multiples = scaled.round().clamp_(lowest, highest)
-    rest = scaled.sub_(multiples)
-    counted = rest * importance
-    square = rest.mul_(counted).sum(1)
-    slope = counted.mul_(multiples).sum(1)
-    norm = multiples.square_().mul_(importance).sum(1).clamp_(min=1e-30)
-    tried = tried[..., 0]
-    best = ((square * DOUBT - slope.square() / norm) / tried.square()).argmin(0, keepdim=True)
-    return (((1 + slope / norm) / tried).gather(0, best)[0] * extreme).masked_fill_(void, 0.0)
+    from smidgen.formats import _compiled
+
+    found, tried = torch.empty(len(values)), np.array(multipliers, np.float32)
+    arrays = values.contiguous().numpy(), importance.contiguous().numpy()
+    _compiled.common_unit(*arrays, np.float32(lowest), np.float32(highest), tried, found.numpy())
+    return found

@@ -17,15 +17,17 @@ from smidgen.formats._block import BlockFormat, Scales
 if TYPE_CHECKING:
     from torch import Tensor
 
-STEPS = (0, -1, 1)  # the integer scales tried around the present one, per turn
-MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # the same with the minimum moved by some whole levels
-
 
 def _keep(better: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take the new entries of the super-blocks where better [blocks] holds, the old ones elsewhere."""
     import torch
 
     return {name: torch.where(better if new[name].ndim == 1 else better[:, None], new[name], old[name]) for name in new}
+
+
+def _totals(importance: Tensor, groups: Tensor) -> Tensor:
+    """Sum the importance of every group, in the shape of groups [blocks, groups]."""
+    return _search.spread(importance, groups.numel()).sum(-1).reshape(groups.shape)
 
 
 def _integers_of(values: Tensor, unit: Tensor, low: int, high: int) -> Tensor:
@@ -57,8 +59,7 @@ class SuperBlock(BlockFormat):
         signs = (-1, 1) if self.lowest < 0 else (1,)
         whole = [sign * (span - less) for sign in signs for less in range(span // 2)][:: max(1, span // 64)]
         between = [sign * span * (1 - share / 50) for sign in signs for share in (-2, -1, 0.5, 1, 1.5, 2, 2.5, 3, 4)]
-        columns, counts = values.t().contiguous(), importance.t().contiguous()
-        return _search.half(_search.common_unit(columns, counts, self.lowest, self.highest, whole + between))
+        return _search.half(_search.common_unit(values, importance, self.lowest, self.highest, whole + between))
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,8 @@ class SymmetricSuperBlock(SuperBlock):
         import torch
 
         groups = self._groups
-        snap = _search.integers(int(self.levels[0]), int(self.levels[-1]))
-        free = _search.symmetric(weights, importance, snap, self.multipliers).reshape(-1, groups)
-        d = self._super_scale(free, importance.sum(0).reshape(-1, groups))
+        free = _search.symmetric(weights, importance, self.grid, self.multipliers).reshape(-1, groups)
+        d = self._super_scale(free, _totals(importance, free))
         best, sums = self._improved(weights, importance, d, _integers_of(free, d, self.lowest, self.highest))
         for _ in range(self.turns):
             norm = (best["scales"].square() * sums["square"]).sum(1)
@@ -91,23 +91,11 @@ class SymmetricSuperBlock(SuperBlock):
         self, weights: Tensor, importance: Tensor, d: Tensor, scales: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Try the neighbouring integers of every group; return the best and the sums for refitting d."""
-        import torch
-
-        low, high = int(self.levels[0]), int(self.levels[-1])
-        error = torch.full_like(scales, torch.inf)
-        kept, square, product = scales, error, error
-        for step in STEPS:
-            tried = (scales + step).clamp(self.lowest, self.highest)
-            scale = (d.float()[:, None] * tried).flatten()
-            levels = (weights * _search.inverse(scale)).round_().clamp_(low, high)
-            rest = (levels * scale).sub_(weights)
-            value = rest.square_().mul_(importance).sum(0).reshape(error.shape)
-            counted = levels * importance
-            better = value < error
-            error, kept = torch.where(better, value, error), torch.where(better, tried, kept)
-            square = torch.where(better, (levels.mul_(counted)).sum(0).reshape(error.shape), square)
-            product = torch.where(better, counted.mul_(weights).sum(0).reshape(error.shape), product)
-        return {"d": d, "scales": kept, "error": error.sum(1)}, {"square": square, "product": product}
+        unit = d.float()[:, None].expand_as(scales).flatten()
+        kept, sums = _search.neighbours(weights, importance, self.grid, unit, (self.lowest, self.highest), scales)
+        error, square, product = (part.reshape(scales.shape) for part in sums)
+        best = {"d": d, "scales": kept.reshape(scales.shape), "error": error.sum(1)}
+        return best, {"square": square, "product": product}
 
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
         import torch
@@ -133,7 +121,7 @@ class AffineSuperBlock(SuperBlock):
         groups, top = self._groups, int(self.levels[-1])
         scale, offset = _search.affine(weights, importance, top, self.candidates, nonpositive=True)
         free, least = scale.reshape(-1, groups), -offset.reshape(-1, groups)
-        counts = importance.sum(0).reshape(-1, groups)
+        counts = _totals(importance, free)
         d, dmin = self._super_scale(free, counts), self._super_scale(least, counts)
         start = {
             "d": d,
@@ -172,36 +160,16 @@ class AffineSuperBlock(SuperBlock):
         """Try the neighbouring integer scales of every group, each with the minimum that suits it best."""
         import torch
 
+        shape = start["scales"].shape
+        units = torch.stack([start[name].float()[:, None].expand(shape).flatten() for name in ("d", "dmin")])
+        integers = torch.stack([start[name].flatten() for name in ("scales", "minimums")])
         top = int(self.levels[-1])
-        d, dmin, scales, minimums = (start[name] for name in ("d", "dmin", "scales", "minimums"))
-        total = importance.sum(0).reshape(scales.shape)
-        unit = _search.inverse(dmin.float())[:, None]
-        error = torch.full_like(scales, torch.inf)
-        kept, floor, square, level, product = scales, minimums, error, error, error
-        for step, levels_lower in MOVES:
-            tried = (scales + step).clamp(0, self.highest)
-            scale = (d.float()[:, None] * tried).flatten()
-            base = (minimums + (levels_lower * unit * scale.reshape(error.shape)).round_()).clamp_(0, self.highest)
-            least = (dmin.float()[:, None] * base).flatten()
-            levels = (weights + least).mul_(_search.inverse(scale)).round_().clamp_(0, top)
-            rest = (levels * scale).sub_(least).sub_(weights)
-            counted = rest * importance
-            drift = counted.sum(0).reshape(error.shape)
-            value = rest.mul_(counted).sum(0).reshape(error.shape)
-            moved = (base + (drift / total * unit).round_()).clamp_(0, self.highest)
-            shift = (moved - base) * dmin.float()[:, None]
-            value = value - 2 * shift * drift + shift.square() * total
-            torch.mul(levels, importance, out=counted)
-            better = value < error
-            error, kept, floor = (
-                torch.where(better, new, old) for new, old in ((value, error), (tried, kept), (moved, floor))
-            )
-            level = torch.where(better, counted.sum(0).reshape(error.shape), level)
-            square = torch.where(better, levels.mul_(counted).sum(0).reshape(error.shape), square)
-            product = torch.where(better, counted.mul_(weights).sum(0).reshape(error.shape), product)
-        weight = (weights * importance).sum(0).reshape(error.shape)
-        sums = {"square": square, "level": level, "product": product, "total": total, "weight": weight}
-        return {"d": d, "dmin": dmin, "scales": kept, "minimums": floor, "error": error.sum(1)}, sums
+        found, sums = _search.neighbours_with_minimum(weights, importance, top, units, self.highest, integers)
+        error, square, level, product, total, weight = (part.reshape(shape) for part in sums)
+        best = {"d": start["d"], "dmin": start["dmin"], "error": error.sum(1)}
+        best |= {"scales": found[0].reshape(shape), "minimums": found[1].reshape(shape)}
+        named = {"square": square, "level": level, "product": product, "total": total, "weight": weight}
+        return best, named
 
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
         scale = stored["d"].float()[..., None] * stored["scales"].float()

@@ -11,9 +11,8 @@ from smidgen.shrink.quantize.solvers import Solver
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.formats import BlockFormat, Scales
+    from smidgen.formats import BlockFormat, Grid, Scales
 
-STRIDE = 32
 ROWS_AT_A_TIME = 8192
 DAMPING, MOST_DAMPING = 0.01, 1.0
 
@@ -97,29 +96,46 @@ def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: Block
     from smidgen.formats import Scales
 
     rows, columns = weight.shape
-    block, group = number_format.block_size, number_format.group_size
+    block = number_format.block_size
     importance = 1 / factor.diagonal().square()
     # One column is one contiguous row of the transposed copy.
     work = weight.T.contiguous()
     codes = torch.empty((columns, rows), dtype=torch.uint8)
     fitted: list[Scales] = []
-    for start in range(0, columns, STRIDE):
-        if start % block == 0:
-            span = slice(start, start + block)
-            fitted.append(number_format.fit(work[span].T.contiguous(), importance[span]))
-        scale, minimum = fitted[-1].scale.T.contiguous(), fitted[-1].minimum.T.contiguous()
-        end = start + STRIDE
-        errors = torch.empty((STRIDE, rows))
-        for column in range(start, end):
-            part = (column % block) // group
-            values = work[column]
-            codes[column] = number_format.encode(values, scale[part], minimum[part])
-            decoded = number_format.decode(codes[column], scale[part], minimum[part])
-            error = (values - decoded) / factor[column, column]
-            errors[column - start] = error
-            if column + 1 < end:
-                work[column + 1 : end].addr_(factor[column, column + 1 : end], error, alpha=-1)
-        if end < columns:
-            work[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1)
+    for start in range(0, columns, block):
+        span = slice(start, start + block)
+        fitted.append(number_format.fit(work[span].T.contiguous(), importance[span]))
+        errors = _in_block(work[span], factor[span, span], fitted[-1], number_format.grid, codes[span])
+        if span.stop < columns:
+            work[span.stop :].addmm_(factor[span, span.stop :].T, errors, alpha=-1)
     stored = codes.T.reshape(rows, columns // block, block)
     return number_format.pack(stored, Scales.stack(fitted))
+
+
+def _in_block(
+    work: torch.Tensor, factor: torch.Tensor, scales: Scales, grid: Grid, codes: torch.Tensor
+) -> torch.Tensor:
+    """Write the codes of a block of columns and return its errors, rows shared out among the threads.
+
+    Args:
+        work: ``[columns, rows]``; overwritten.
+        factor: ``[columns, columns]``.
+        scales: One block per row.
+        grid: The format's levels.
+        codes: uint8 ``[columns, rows]``, written.
+    """
+    import torch
+
+    from smidgen.compiled import in_slices
+    from smidgen.shrink.quantize.solvers import _columns
+
+    errors = torch.empty_like(work)
+    fitted = factor.contiguous(), scales.scale.T.contiguous(), scales.minimum.T.contiguous()
+    arrays = [work.numpy(), *(part.numpy() for part in fitted), grid.values, grid.lookup, codes.numpy(), errors.numpy()]
+
+    def solve(rows: slice) -> None:
+        _columns.compensate(*arrays, rows.start, rows.stop)
+
+    threads = torch.get_num_threads()
+    in_slices(solve, work.shape[1], -(-work.shape[1] // threads), threads)
+    return errors
