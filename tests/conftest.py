@@ -15,6 +15,7 @@ import platformdirs
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import generate_merges
 
 from smidgen.models.reference import Reference
 from smidgen.models.sources import fetch
@@ -79,6 +80,60 @@ def _published_pre_tokenizer(splitting: str) -> dict[str, Any]:
     return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
 
 
+PIECES = {"gemma": False, "mistral": True}
+"""SentencePiece's tokenizers as published, and whether they put a space before a text."""
+
+OWN_PIECES = ["\n\n", "▁▁", "▁▁▁", "▁▁▁▁", "<b>"]
+
+
+@cache
+def _published_pieces(kind: str, vocabulary: int, begins: bool) -> str:
+    """The text of a tokenizer.json as transformers' converter makes it of a SentencePiece model."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never")]
+    )
+    first = [*SPECIAL, "<unk>", *(OWN_PIECES if kind == "gemma" else []), *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(first), show_progress=False)
+    core.train_from_iterator([inspect.getsource(argparse)], trainer)
+    learnt = core.get_vocab()
+    # SentencePiece numbers its pieces: those that are joined first, then single characters.
+    pieces = sorted(
+        (piece for piece in learnt if piece not in first), key=lambda piece: (len(piece) == 1, learnt[piece])
+    )
+    ids = {piece: number for number, piece in enumerate([*first, *pieces])}
+    scores = {piece: 0.0 for piece in first} | {piece: -float(number) for number, piece in enumerate(pieces)}
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    prefix = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, spaces]}
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    decoders = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}]
+    split = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+    spec: dict[str, Any] = json.loads(Tokenizer(models.BPE()).to_str())
+    spec["model"] |= {"vocab": ids, "merges": generate_merges(ids, list(scores.items())), "byte_fallback": True}
+    spec["model"] |= {"unk_token": "<unk>", "fuse_unk": True}
+    spec["normalizer"], spec["pre_tokenizer"] = (prefix, None) if PIECES[kind] else (spaces, split)
+    spec["decoder"] = {"type": "Sequence", "decoders": [*decoders, {"type": "Fuse"}, *(strip if PIECES[kind] else [])]}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    own = [*SPECIAL, "<unk>", *(OWN_PIECES if kind == "gemma" else [])]
+    spec["added_tokens"] = [
+        plain | {"id": number, "content": piece, "special": number < 4} for number, piece in enumerate(own)
+    ]
+    return json.dumps(spec | ({"post_processor": BEGINNING} if begins else {}))
+
+
+BEGINNING = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": SPECIAL[1], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [
+        {"SpecialToken": {"id": SPECIAL[1], "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": SPECIAL[1], "type_id": 0}},
+        {"Sequence": {"id": "B", "type_id": 1}},
+    ],
+    "special_tokens": {SPECIAL[1]: {"id": SPECIAL[1], "ids": [1], "tokens": [SPECIAL[1]]}},
+}
+
+
 @cache
 def _published_tokenizer(splitting: str, vocabulary: int, begins: bool) -> str:
     """The text of a tokenizer.json: merges learnt from a standard module, everything else as published."""
@@ -97,25 +152,20 @@ def _published_tokenizer(splitting: str, vocabulary: int, begins: bool) -> str:
     spec["normalizer"] = {"type": "NFC"} if splitting == "qwen2" else None
     spec["model"]["ignore_merges"] = splitting == "llama-bpe"
     if begins:
-        bos = {"SpecialToken": {"id": SPECIAL[1], "type_id": 0}}
-        spec["post_processor"] = {
-            "type": "TemplateProcessing",
-            "single": [bos, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [bos, {"Sequence": {"id": "A", "type_id": 0}}, bos, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {SPECIAL[1]: {"id": SPECIAL[1], "ids": [1], "tokens": [SPECIAL[1]]}},
-        }
+        spec["post_processor"] = BEGINNING
     return json.dumps(spec)
 
 
 def build_published_tokenizer(
     splitting: str, vocabulary: int = 400, *, begins: bool = False
 ) -> PreTrainedTokenizerFast:
+    text = _published_pieces if splitting in PIECES else _published_tokenizer
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_published_tokenizer(splitting, vocabulary, begins)),
+        tokenizer_object=Tokenizer.from_str(text(splitting, vocabulary, begins)),
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
         pad_token=SPECIAL[0],
-        unk_token=SPECIAL[0],
+        unk_token="<unk>" if splitting in PIECES else SPECIAL[0],
         chat_template=CHAT,
     )
 

@@ -11,7 +11,7 @@ import gguf as gguf_package
 import numpy
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
 
 from smidgen import registry
 from smidgen.errors import Unsupported
@@ -21,6 +21,7 @@ from smidgen.models import families
 from smidgen.models.checkpoint.gguf import read
 from smidgen.models.load import read_folder, read_gguf
 from smidgen.models.model import Model
+from smidgen.shrink.prune.structures.layer import with_layers
 from smidgen.shrink.quantize.quantize import Quantize
 
 LLAMA3 = {
@@ -32,6 +33,22 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+# A window shorter than the text, heads wider than the width's share, bounds that bite.
+GEMMA = {
+    "head_dim": 32,
+    "query_pre_attn_scalar": 32,
+    "sliding_window": 12,
+    "tie_word_embeddings": True,
+    "vocab_size": 512,
+}
+GEMMA2 = GEMMA | {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0, "num_hidden_layers": 3}
+GEMMA3 = GEMMA | {
+    "num_hidden_layers": 7,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0},
+    },
+}
 QWEN = {"rope_type": "default", "rope_theta": 1000000.0}
 
 
@@ -45,6 +62,11 @@ class Case:
 
 
 CASES = {
+    "gemma2": Case("gemma2", Gemma2Config, GEMMA2, "gemma"),
+    "gemma3": Case("gemma3", Gemma3TextConfig, GEMMA3, "gemma"),
+    "gemma3-pattern": Case(
+        "gemma3", Gemma3TextConfig, GEMMA | {"num_hidden_layers": 3, "sliding_window_pattern": 2}, "gemma"
+    ),
     "llama-tied": Case("llama", LlamaConfig, {"tie_word_embeddings": True}, "smollm"),
     "llama-untied": Case("llama", LlamaConfig, {"tie_word_embeddings": False, "rms_norm_eps": 1e-6}, "gpt-2"),
     # Llama 3 slows the frequencies that turn in thousands of tokens: short texts would not notice.
@@ -56,10 +78,16 @@ CASES = {
     "mistral-window": Case(
         "mistral", MistralConfig, {"sliding_window": 64, "rope_parameters": QWEN, "rms_norm_eps": 1e-5}, "llama-bpe", 64
     ),
-    "mistral-whole": Case("mistral", MistralConfig, {"sliding_window": None, "head_dim": 32}, "llama-bpe"),
+    "mistral-whole": Case(
+        "mistral", MistralConfig, {"sliding_window": None, "head_dim": 32, "vocab_size": 512}, "mistral"
+    ),
     "qwen2-tied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": True}, "qwen2"),
     "qwen2-untied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": False, "rope_parameters": QWEN}, "qwen2"),
 }
+
+DEEP = {"num_hidden_layers": 46, "query_pre_attn_scalar": 8, "hidden_size": 32, "intermediate_size": 32}
+DEEPEST = {"gemma2-27b": Case("gemma2", Gemma2Config, GEMMA2 | DEEP, "gemma", 24)}
+"""With 46 layers llama.cpp takes a Gemma 2 for the 27B model, whose attention is scaled by its width over its heads."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +103,7 @@ class Made:
 
 def test_every_file_is_tried() -> None:
     found = registry.names("smidgen.models.families")
-    assert len(found) == 3
+    assert len(found) == 5
     assert {case.family for case in CASES.values()} == set(found)
 
 
@@ -85,17 +113,18 @@ def make(tmp_path_factory: pytest.TempPathFactory, published_tokenizer: Any) -> 
 
     @cache
     def made(name: str) -> Made:
-        case, folder = CASES[name], tmp_path_factory.mktemp(name)
+        case, folder = (CASES | DEEPEST)[name], tmp_path_factory.mktemp(name)
         config = case.kind(**(SMALL | case.changes))
         torch.manual_seed(0)
         module = AutoModelForCausalLM.from_config(config).eval()
+        offset = 1.0 if "gemma" in case.family else 0.0
         for parameter_name, parameter in module.named_parameters():
             if parameter_name.endswith("norm.weight"):
-                torch.nn.init.uniform_(parameter, 0.5, 1.5)
+                torch.nn.init.uniform_(parameter, 0.5 - offset, 1.5 - offset)
             elif parameter_name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.5)
         module.save_pretrained(folder / "model")
-        published_tokenizer(case.splitting, 400).save_pretrained(folder / "model")
+        published_tokenizer(case.splitting, config.vocab_size).save_pretrained(folder / "model")
         ids = torch.randint(3, 400, (1, case.length), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
             logits = module(ids).logits[0]
@@ -186,10 +215,9 @@ def test_a_gguf_is_read_back_as_it_was(make: Any, name: str) -> None:
     assert float(difference) < 1e-2
     for key, value in made.model.module.state_dict().items():
         torch.testing.assert_close(again.module.state_dict()[key], value, atol=1e-7, rtol=2**-11)
-    kept = (*SMALL, "rms_norm_eps", "head_dim", "rope_parameters", "tie_word_embeddings", "architectures")
-    for key in kept:
-        if key not in ("initializer_range", "head_dim"):
-            assert getattr(again.config, key) == getattr(made.model.config, key), key
+    kept = {*SMALL, "rms_norm_eps", "rope_parameters", "tie_word_embeddings", "architectures", *CASES[name].changes}
+    for key in kept - {"initializer_range", "head_dim", "sliding_window_pattern"}:
+        assert getattr(again.config, key) == getattr(made.model.config, key), key
     assert again.anatomy == made.model.anatomy
     assert again.lineage.origin.dequantised_from is None
     assert again.lineage.origin.parameters == made.model.parameter_count()
@@ -258,6 +286,15 @@ def test_the_size_of_the_rest_is_known_before(make: Any, name: str) -> None:
         ("llama-tied", {"hidden_act": "gelu"}, "SiLU"),
         ("llama-tied", {"rope_parameters": LLAMA3 | {"rope_type": "yarn"}}, "'yarn' has no place"),
         ("qwen2-tied", {"rope_parameters": LLAMA3}, "'llama3' has no place"),
+        ("gemma2", {"hidden_activation": "gelu"}, r"GELU \(tanh\)"),
+        ("gemma2", {"query_pre_attn_scalar": 16}, "1/√32, and this model by 1/√16"),
+        ("gemma2", {"final_logit_softcapping": None}, "no final_logit_softcapping"),
+        ("gemma2", {"tie_word_embeddings": False}, "tied head"),
+        ("gemma2", {"sliding_window": None}, "sliding window"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "unbounded scores"),
+        ("gemma3", {"use_bidirectional_attention": True}, "causal model"),
+        ("gemma3", {"layer_types": ["full_attention", *["sliding_attention"] * 6]}, "follow each other otherwise"),
+        ("gemma3", {"rope_parameters": {"sliding_attention": LINEAR, "full_attention": LINEAR}}, "does not scale"),
         ("qwen2-tied", {"use_sliding_window": True}, "sliding window"),
     ],
 )
@@ -296,6 +333,43 @@ def test_one_family_reads_a_file(make: Any, name: str) -> None:
     assert [type(family) for family in readers] == [type(make(name).model.family)]
 
 
+def test_the_largest_gemma_2_is_scaled_as_llama_cpp_scales_it(make: Any) -> None:
+    made = make("gemma2-27b")
+    with PromptScorer(made.file, threads=1, context=24) as scorer:
+        found = torch.from_numpy(numpy.array(scorer.logits(made.ids[0].tolist())))
+    assert float(torch.cosine_similarity(made.logits, found, dim=-1).min()) > 0.999
+    assert read_gguf(made.file, torch.float32).config.query_pre_attn_scalar == 8
+    shallow = with_layers(made.model, range(44))
+    with pytest.raises(Unsupported, match="with 44 layers by 1/√32, and this model by 1/√8"):
+        shallow.family.gguf_metadata(shallow.config)
+
+
+def test_gemmas_norms_lie_in_a_gguf_as_what_they_scale_by(make: Any) -> None:
+    made = make("gemma3")
+    stored, norms = read(made.file).tensors, made.model.anatomy.norm_weights()
+    names = made.model.family.gguf_names(made.model.config)
+    assert len(norms) == 7 * 6 + 1
+    for name in norms:
+        numpy.testing.assert_array_equal(stored[names[name]].floats(), (made.model.weight(name) + 1).detach().numpy())
+
+
+def test_the_anatomy_makes_the_logits_that_the_model_makes(make: Any) -> None:
+    for name in ("gemma2", "gemma3", "llama-tied"):
+        made = make(name)
+        anatomy, module = made.model.anatomy, made.model.module
+        with torch.no_grad():
+            hidden = module.base_model(made.ids).last_hidden_state[0]
+            scores = module.get_submodule(anatomy.head)(hidden)
+            torch.testing.assert_close(anatomy.logits(scores), made.logits, atol=1e-4, rtol=1e-4)
+            embedding = module.get_submodule(anatomy.embedding)
+            torch.testing.assert_close(embedding(made.ids), embedding.weight[made.ids] * anatomy.embedding_scale)
+        assert (anatomy.logit_cap is not None) == (name == "gemma2")
+        if anatomy.logit_cap is not None:
+            assert float((scores - made.logits).abs().max()) > 1
+            slopes = torch.func.vmap(torch.func.grad(anatomy.logits))(scores.flatten()[:50])
+            torch.testing.assert_close(anatomy.logit_slopes(made.logits.flatten()[:50]), slopes, atol=1e-5, rtol=1e-4)
+
+
 def test_a_weight_that_gguf_has_no_name_for_is_refused(make: Any, tmp_path: Path) -> None:
     model = make("llama-tied").model
     biased = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL, attention_bias=True))
@@ -316,7 +390,7 @@ def test_llama_3_rope_factors_are_those_of_transformers(make: Any) -> None:
 
 
 def test_unknown_architectures_name_the_known() -> None:
-    with pytest.raises(Unsupported, match=r"'GPT2LMHeadModel' .* Known: LlamaForCausalLM, MistralForCausalLM, Qwen2"):
+    with pytest.raises(Unsupported, match=r"'GPT2LMHeadModel' .* Known: Gemma2ForCausalLM, Gemma3ForCausalLM, Llama"):
         families.for_architecture("GPT2LMHeadModel")
     with pytest.raises(Unsupported, match="'bert' cannot be taken apart"):
         families.for_gguf({"general.architecture": "bert"})

@@ -210,7 +210,7 @@ def _cut(folder: Path, name: str, size: int) -> None:
         (lambda f: _cut(f, "config.json", 30), DamagedFile, "is not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), DamagedFile, "not a JSON object"),
         (lambda f: (f / "config.json").write_bytes(b"\xff"), DamagedFile, "is not JSON"),
-        (lambda f: change_config(f, architectures=["GPT2LMHeadModel"]), Unsupported, "Known: Llama"),
+        (lambda f: change_config(f, architectures=["GPT2LMHeadModel"]), Unsupported, "Known: .*LlamaForCausalLM"),
         (lambda f: change_config(f, architectures=None, model_type="x"), Unsupported, "architecture 'x'"),
         (lambda f: change_config(f, model_type="mine", auto_map={"AutoConfig": "a.B"}), Unsupported, "own code"),
         (lambda f: change_config(f, hidden_size="wide"), DamagedFile, "config.json"),

@@ -1,7 +1,8 @@
 """Tokenizers: from a GGUF's metadata to a transformers tokenizer and back.
 
-Byte-level BPE tokenizers (SmolLM2, Llama 3, Qwen2, GPT-2) are covered. A GGUF names how text is split before
-the merges apply (``tokenizer.ggml.pre``); the table below holds what each name means.
+Byte-level BPE tokenizers (SmolLM2, Llama 3, Qwen2, GPT-2) and SentencePiece's BPE (Gemma, Mistral) are covered. Of
+the first, a GGUF names how text is split before the merges apply (``tokenizer.ggml.pre``); the table below holds
+what each name means. The second lies in `smidgen.models.checkpoint.sentencepiece`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import DamagedFile, InvalidInput, Unsupported
+from smidgen.errors import DamagedFile, Unsupported
+from smidgen.models.checkpoint import sentencepiece
+from smidgen.models.checkpoint.tokens import CONTROL, NORMAL, USER_DEFINED, is_filler, table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -50,6 +51,8 @@ SPLITTINGS = {
     "qwen2": Splitting(_WORDS + r"\p{N}" + _REST, normalization="NFC"),
 }
 
+KNOWN = f"byte-level BPE with {', '.join(SPLITTINGS)}, and SentencePiece's BPE"
+
 
 def from_gguf(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     """Build the tokenizer that a GGUF file describes.
@@ -58,24 +61,30 @@ def from_gguf(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
         metadata: The file's key-value pairs.
 
     Raises:
-        Unsupported: The tokenizer is not a byte-level BPE, or its splitting is not known.
+        Unsupported: The tokenizer is neither a byte-level BPE of a known splitting nor SentencePiece's.
         DamagedFile: Tokens or merges are missing or contradict each other.
     """
     from transformers import PreTrainedTokenizerFast
 
     kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or pre not in SPLITTINGS:
+    splitting = SPLITTINGS.get(str(pre)) if kind == "gpt2" else None
+    if splitting is None and kind != sentencepiece.KIND:
         raise Unsupported(
             f"The GGUF file's tokenizer ({kind!r}, splitting {pre!r}) cannot be rebuilt.",
-            remedy=f"Known: byte-level BPE with {', '.join(SPLITTINGS)}. Take the model's safetensors, or only run it.",
+            remedy=f"Known: {KNOWN}. Take the model's safetensors, or only run it.",
         )
-    splitting, tokens = SPLITTINGS[pre], _strings(metadata, "tokens")
+    tokens = _strings(metadata, "tokens")
     types = metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
     if not isinstance(types, list) or len(types) != len(tokens):
         raise DamagedFile(f"The GGUF file does not give one type to each of its {len(tokens):,} tokens.")
-    core = _core(splitting, tokens, types, _strings(metadata, "merges"))
     special = {_SPECIAL[key]: tokens[number] for key, number in special_ids(metadata).items()}
-    begins = special.get("bos_token") if metadata.get("tokenizer.ggml.add_bos_token", splitting.begins) else None
+    if splitting is None:
+        prefix, scores = bool(metadata.get("tokenizer.ggml.add_space_prefix", True)), _scores(metadata)
+        core = sentencepiece.build(tokens, types, scores, prefix=prefix, unknown=special.get("unk_token"))
+    else:
+        core = _core(splitting, tokens, types, _strings(metadata, "merges"))
+    begin = splitting is None or splitting.begins
+    begins = special.get("bos_token") if metadata.get("tokenizer.ggml.add_bos_token", begin) else None
     ends = special.get("eos_token") if metadata.get("tokenizer.ggml.add_eos_token", False) else None
     _surround(core, begins, ends)
     template = metadata.get("tokenizer.chat_template")
@@ -86,6 +95,13 @@ def from_gguf(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
         **special,
     )
     return tokenizer
+
+
+def _scores(metadata: Mapping[str, Any]) -> list[float]:
+    values = metadata.get("tokenizer.ggml.scores")
+    if not isinstance(values, list) or not all(isinstance(value, float) and value == value for value in values):
+        raise DamagedFile("The GGUF file has no list of tokenizer scores.", remedy="Fetch or convert it again.")
+    return values
 
 
 def special_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
@@ -117,7 +133,7 @@ def _core(splitting: Splitting, tokens: list[str], types: list[int], merges: lis
     vocabulary = {
         token: number
         for number, (token, kind) in enumerate(zip(tokens, types, strict=True))
-        if kind != UNUSED or token != _filler(number)
+        if not is_filler(token, kind, number)
     }
     pairs = []
     for merge in merges:
@@ -138,11 +154,6 @@ def _core(splitting: Splitting, tokens: list[str], types: list[int], merges: lis
         elif kind == USER_DEFINED:
             core.add_tokens([AddedToken(token, normalized=False)])
     return core
-
-
-def _filler(number: int) -> str:
-    """Name of an embedding row that has no token."""
-    return f"[PAD{number}]"
 
 
 def _pre_tokenizer(splitting: Splitting) -> Any:
@@ -175,7 +186,7 @@ def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
     """Return the metadata that describes a tokenizer in a GGUF file.
 
     Args:
-        tokenizer: A byte-level BPE tokenizer.
+        tokenizer: A byte-level BPE tokenizer, or one of SentencePiece's.
         rows: Rows of the embedding; ids without a token are written as unused.
 
     Raises:
@@ -184,26 +195,10 @@ def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
         InvalidInput: A token has no row.
     """
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    name = _splitting_of(spec)
-    if name is None:
-        raise Unsupported(
-            "This tokenizer's way of splitting text has no known name in GGUF, and a guess would change its tokens.",
-            remedy=f"Known: byte-level BPE with {', '.join(SPLITTINGS)}. Ask for safetensors instead.",
-        )
-    tokens, types = _table(spec, rows)
+    pieces = sentencepiece.prefix_of(spec) is not None
+    metadata = sentencepiece.to_gguf(spec, rows) if pieces else _byte_level(spec, rows)
     begins, ends = _surroundings(tokenizer)
-    metadata: dict[str, Any] = {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": name,
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.merges": [
-            merge if isinstance(merge, str) else " ".join(merge) for merge in spec["model"]["merges"]
-        ],
-        "tokenizer.ggml.add_bos_token": begins,
-        "tokenizer.ggml.add_eos_token": ends,
-        "tokenizer.ggml.add_space_prefix": False,
-    }
+    metadata |= {"tokenizer.ggml.add_bos_token": begins, "tokenizer.ggml.add_eos_token": ends}
     numbers = {key: getattr(tokenizer, f"{attribute}_id") for key, attribute in _SPECIAL.items()}
     metadata |= {f"tokenizer.ggml.{key}_token_id": number for key, number in numbers.items() if number is not None}
     template = tokenizer.chat_template
@@ -213,20 +208,24 @@ def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
     return metadata
 
 
-def _table(spec: Mapping[str, Any], rows: int) -> tuple[list[str], list[int]]:
-    """Return token and type of every row of the embedding."""
-    numbers = [*spec["model"]["vocab"].values(), *(added["id"] for added in spec["added_tokens"])]
-    if max(numbers) >= rows:
-        raise InvalidInput(
-            f"The tokenizer's token {max(numbers):,} has no row in an embedding of {rows:,}.",
-            remedy="Give the model an embedding with a row for every token.",
+def _byte_level(spec: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Return tokens, types and merges of a byte-level BPE tokenizer."""
+    name = _splitting_of(spec)
+    if name is None:
+        raise Unsupported(
+            "This tokenizer's way of splitting text has no known name in GGUF, and a guess would change its tokens.",
+            remedy=f"Known: {KNOWN}. Ask for safetensors instead.",
         )
-    tokens, types = [_filler(number) for number in range(rows)], [UNUSED] * rows
-    for token, number in spec["model"]["vocab"].items():
-        tokens[number], types[number] = token, NORMAL
-    for added in spec["added_tokens"]:
-        tokens[added["id"]], types[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
-    return tokens, types
+    tokens, types = table(spec, rows)
+    merges = spec["model"]["merges"]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": name,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
+        "tokenizer.ggml.add_space_prefix": False,
+    }
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerFast) -> tuple[bool, bool]:
