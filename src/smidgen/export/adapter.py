@@ -1,0 +1,89 @@
+"""Writes an adapter by itself: a folder that PEFT loads, and a GGUF that llama.cpp puts on the base model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen import formats
+from smidgen.errors import Unsupported
+from smidgen.models.checkpoint import gguf
+from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
+from smidgen.models.files import atomic_path, make_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.model import Model
+    from smidgen.shrink.finetune.adapters import Adapter
+
+GGUF = "adapter.gguf"
+
+
+def write(adapter: Adapter, model: Model, folder: Path) -> None:
+    """Write an adapter into a folder: PEFT's two files, its lineage and, unless it is a DoRA, ``adapter.gguf``.
+
+    Args:
+        adapter: What was trained.
+        model: What it was trained on.
+        folder: Created where missing.
+    """
+    from safetensors.torch import save_file
+
+    from smidgen.shrink.finetune.adapters import CONFIG_FILE, WEIGHTS_FILE
+
+    make_folder(folder)
+    origin = model.lineage.origin
+    facts = adapter.config(origin.base_model or origin.name).to_dict()
+    facts["target_modules"] = sorted(facts["target_modules"])
+    plain = {name: value for name, value in facts.items() if not isinstance(value, set)}
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file({name: each.contiguous() for name, each in adapter.weights.items()}, temporary, {"format": "pt"})
+    for name, content in ((CONFIG_FILE, plain), (LINEAGE_FILE, model.lineage.to_dict())):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    if not adapter.decomposed:
+        write_gguf(adapter, model, folder / GGUF)
+
+
+def write_gguf(adapter: Adapter, model: Model, path: Path, *, float_format: str = "float32") -> None:
+    """Write an adapter as llama.cpp's ``--lora`` takes it; the base is the model's own GGUF.
+
+    Args:
+        adapter: What was trained.
+        model: What it was trained on; its family names the tensors and orders their rows.
+        path: The file, ending in ``.gguf``.
+        float_format: Number format of the factors.
+
+    Raises:
+        Unsupported: It is a DoRA, or it is on a layer that has no place in GGUF.
+    """
+    if adapter.decomposed:
+        raise Unsupported("llama.cpp runs no DoRA adapters.", remedy="Merge it into the model, or train a LoRA.")
+    metadata: dict[str, Any] = {
+        "general.architecture": model.family.gguf_architecture,
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(adapter.alpha),
+    }
+    names, tensors = model.family.gguf_names(model.config), []
+    for target in adapter.targets:
+        weight = f"{target}.weight"
+        if weight not in names:
+            raise Unsupported(f"The adapter is on {target!r}, which has no place in GGUF.")
+        first, second = (adapter.weights[f"base_model.model.{target}.lora_{each}.weight"] for each in "AB")
+        order = model.family.gguf_rows(weight, model.config)
+        second = second if order is None else second[order]
+        tensors += [
+            _stored(f"{names[weight]}.lora_a", first, float_format),
+            _stored(f"{names[weight]}.lora_b", second, float_format),
+        ]
+    with atomic_path(path) as temporary:
+        gguf.write(temporary, metadata, tensors)
+
+
+def _stored(name: str, values: torch.Tensor, float_format: str) -> gguf.StoredTensor:
+    number_format = formats.find(float_format)
+    data = number_format.quantize(values.contiguous())
+    return gguf.StoredTensor(name, tuple(values.shape), number_format.ggml_type, data.numpy())
