@@ -150,7 +150,8 @@ def distill(
         student: The model to train, loaded or by name; the one given stays as it was.
         teacher: The model to learn from.
         data: Text to train on; the built-in one where None.
-        teaching: "live", or "cached" to ask the teacher once and keep its likeliest tokens.
+        teaching: "live", "cached" to ask the teacher once and keep its likeliest tokens, or "on_policy" to let the
+            student write and the teacher score.
         checkpoints: Folder from which a stopped training goes on; None keeps nothing.
         seed: Of everything random.
         offline: Take only what is on this machine.

@@ -172,7 +172,7 @@ def test_a_file_is_no_place_for_pruned_weights(capsys):
 @pytest.mark.parametrize(
     ("command", "kind", "elsewhere"),
     [
-        ("prune", Prune, {"chosen"}),
+        ("prune", Prune, {"chosen", "allocation"}),
         ("quantize", Quantize, {"formats", "default"}),
         ("distill", Distill, {"losses", "teacher", "seed"}),
     ],
@@ -183,3 +183,19 @@ def test_every_field_of_an_operation_is_an_option(command, kind, elsewhere, caps
     fields = {field.name for field in dataclasses.fields(kind)} - elsewhere
     assert all(f"--{name.replace('_', '-')}" in shown for name in fields)
     assert fields <= set(_step.field_meanings(kind))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--loss", "soft_output=1,directon=reverse"], "direction"),
+        (["--loss", "hidden=much"], "no weight above 0"),
+        (["--loss", "gradients=1"], "gradient"),
+        (["--layer-map", "0-1"], "0=1,1=3"),
+        (["--teacher-options", "k"], "option=value"),
+        (["--cached", "--on-policy"], "cannot be cached"),
+    ],
+)
+def test_what_distill_is_told_wrongly_is_said_before_any_work(words, message, capsys):
+    assert main(["distill", "no-such-model", "--teacher", "x", "--steps", "1", "--out", "y", *words]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")

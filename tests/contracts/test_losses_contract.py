@@ -10,17 +10,23 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from smidgen.shrink.distill import losses, teachers
-from smidgen.shrink.distill._objective import Bench, Terms
-from smidgen.shrink.distill.losses import Chunk, OutputLoss, StateLoss, TopTokens
+from smidgen.shrink.distill import _slopes, losses, teachers
+from smidgen.shrink.distill._objective import Bench
+from smidgen.shrink.distill.losses import Chunk, GradientLoss, OutputLoss, PartLoss, TopTokens
+from smidgen.shrink.distill.matching import Matching
 from smidgen.shrink.distill.temperature import Temperature
+from smidgen.shrink.distill.terms import Term, Terms
 from smidgen.shrink.training import head
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
 OPTIONS = {
     "soft_output": [{}, {"direction": "reverse"}, {"direction": "jensen_shannon", "beta": 0.3}],
+    "soft_attention": [{}, {"relation": "query"}, {"relation": "key", "last": True}, {"relation": "value"}],
     "hidden": [{}, {"measure": "mse"}],
+    "embedding": [{}, {"measure": "mse"}],
+    "gradient": [{}, {"directions": 3}],
 }
+KINDS = (OutputLoss, PartLoss, GradientLoss)
 CASES = [(name, options) for name in losses.names() for options in OPTIONS.get(name, [{}])]
 OUTPUTS = [(name, options) for name, options in CASES if issubclass(type(losses.build(name, options)), OutputLoss)]
 
@@ -36,10 +42,21 @@ def bench(tmp_path):
     with ExitStack() as stack:
 
         def build(loss, student, teacher, temperature=1.0):
-            terms = Terms(((loss, 1.0),), Temperature(temperature), 1)
-            return Bench(student, teacher, terms, teachers.find("live"), tmp_path, stack)
+            terms = Terms((Term(loss),), Temperature(temperature))
+            return Bench(Matching(student, teacher), terms, teachers.build("live", {}), tmp_path, stack)
 
         yield build
+
+
+@pytest.fixture
+def in_chunks(monkeypatch):
+    """Sets how many tokens pass the head at once."""
+
+    def set_to(tokens):
+        monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": tokens})
+        monkeypatch.setattr(_slopes, "CHUNK", tokens)
+
+    return set_to
 
 
 def ids_of(rows=3, length=20):
@@ -58,15 +75,18 @@ def gradients(objective, student):
 
 
 def test_the_sweep_found_every_loss():
-    assert losses.names() == ("hard_output", "hidden", "soft_output")
-    assert len(CASES) == 6 and len(OUTPUTS) == 4
+    folder = Path(losses.__file__).parent
+    files = {path.stem for path in folder.glob("*.py") if not path.name.startswith("_")}
+    assert set(losses.names()) == files and len(files) == 6
+    assert len(CASES) == 14 and len(OUTPUTS) == 4
+    assert {name for name, _ in CASES} == files and set(OPTIONS) <= files
 
 
 @pytest.mark.parametrize("name", losses.names())
 def test_a_loss_is_a_documented_frozen_dataclass(name):
     kind = type(losses.build(name, {}))
     assert is_dataclass(kind) and kind.__dataclass_params__.frozen
-    assert issubclass(kind, OutputLoss) != issubclass(kind, StateLoss)
+    assert sum(issubclass(kind, one) for one in KINDS) == 1
     text = inspect.getdoc(kind)
     assert ">>>" in text and "Source" in text and "``[tokens, " in text
     assert all(f"{field.name}: " in text for field in fields(kind))
@@ -74,12 +94,12 @@ def test_a_loss_is_a_documented_frozen_dataclass(name):
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_in_chunks_it_equals_the_whole_loss_and_all_gradients(name, options, tied, bench, monkeypatch):
+def test_in_chunks_it_equals_the_whole_loss_and_all_gradients(name, options, tied, bench, in_chunks):
     student, teacher = build_model(seed=1, tie_word_embeddings=tied), build_model(seed=2)
     objective = bench(losses.build(name, options), student, teacher).objective(ids_of(), None, print)
-    monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": 10**6})
+    in_chunks(10**6)
     whole, _, expected = gradients(objective, student)
-    monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": 7})
+    in_chunks(7)
     chunked, _, found = gradients(objective, student)
     assert chunked == pytest.approx(whole, rel=1e-5)
     assert found.keys() == expected.keys() and len(found) >= 28
@@ -103,6 +123,28 @@ def test_it_equals_plain_autograd_over_all_logits(name, options, tied, bench):
     for parameter, each in student.module.named_parameters():
         limit = 1e-5 * float(each.grad.abs().max())
         assert torch.allclose(by_parameter[parameter], each.grad, rtol=1e-4, atol=limit), parameter
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_slopes_equal_plain_double_autograd(tied, bench, in_chunks):
+    student, teacher = (build_model("qwen2", seed=seed, tie_word_embeddings=tied) for seed in (1, 2))
+    loss, ids, slopes = losses.build("gradient", {}), ids_of(), []
+    in_chunks(7)
+    found, _, by_parameter = gradients(bench(loss, student, teacher).objective(ids, None, print), student)
+    student.module.zero_grad()
+    for model in (student, teacher):
+        model.module.set_attn_implementation("eager")
+        embedded = model.module.get_input_embeddings()(ids)
+        logits = model.module(inputs_embeds=embedded).logits[:, :-1].flatten(0, 1)
+        value = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
+        slopes += torch.autograd.grad(value, embedded, create_graph=True)
+    mine, theirs = slopes[0], slopes[1].detach()
+    expected = ((mine - theirs).square().sum((1, 2)) / theirs.square().sum((1, 2))).mean()
+    expected.backward()
+    assert found == pytest.approx(float(expected.detach()), rel=1e-4)
+    for parameter, each in student.module.named_parameters():
+        limit = 1e-4 * float(each.grad.abs().max())
+        assert torch.allclose(by_parameter[parameter], each.grad, rtol=1e-3, atol=limit), parameter
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES if case[0] != "hard_output"])
@@ -158,13 +200,13 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize(("name", "options"), OUTPUTS)
-def test_logits_are_never_held_whole(name, options, bench, monkeypatch):
+@pytest.mark.parametrize(("name", "options"), [*OUTPUTS, ("gradient", {})])
+def test_logits_are_never_held_whole(name, options, bench, in_chunks):
     student, teacher = build_model(seed=1), build_model(seed=2)
     objective = bench(losses.build(name, options), student, teacher).objective(ids_of(4, 65), None, print)
     seen = {}
     for chunk in (16, 256):
-        monkeypatch.setattr(head.mean_through_head, "__kwdefaults__", {"chunk": chunk})
+        in_chunks(chunk)
         with Largest(400) as largest:
             gradients(objective, student)
         seen[chunk] = largest.rows

@@ -42,17 +42,23 @@ def texts():
         {"temperature": 2.0, "temperature_end": 1.0},
         {"entropy": 4.0},
         {"teacher": "cached"},
+        {"losses": {"embedding": 1.0, "soft_attention": 0.5}},
+        {"losses": {"soft_output": 1.0, "gradient": {"weight": 1.0, "weight_end": 0.0}}},
+        {"losses": {"soft_output": {"direction": "jensen_shannon"}}, "teacher": "on_policy"},
     ],
 )
 def test_the_student_comes_closer_on_text_it_never_saw(pair, texts, options):
     student, teacher = pair
-    before = distance(student, teacher, texts[1])
+    before, on_policy = distance(student, teacher, texts[1]), options.get("teacher") == "on_policy"
     result = replace(QUICK, **options).run(student, teacher, *texts)
-    assert distance(result.model, teacher, texts[1]) < 0.8 * before
+    limit = 0.9 if {"embedding", "gradient"} & set(options.get("losses", {})) else 0.8
+    assert distance(result.model, teacher, texts[1]) < limit * before
     assert distance(student, teacher, texts[1]) == pytest.approx(before)
     assert result.curves["held_out"][-1][1] < result.curves["held_out"][0][1]
     json.dumps(result.curves)
-    assert result.tokens == 40 * 4 * 31 and result.tokens_per_second > 0
+    least, most = (3000, 40 * 4 * 24) if on_policy else (40 * 4 * 31, 40 * 4 * 31)
+    assert least <= result.tokens <= most and result.tokens_per_second > 0
+    assert result.model.config._attn_implementation == student.config._attn_implementation == "sdpa"
 
 
 def test_neither_model_is_changed_and_the_step_is_recorded(pair, texts):

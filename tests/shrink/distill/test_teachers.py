@@ -15,7 +15,12 @@ from smidgen.shrink.distill.teachers.live import Live
 @pytest.fixture
 def lesson(tiny_model, windows, tmp_path, monkeypatch):
     monkeypatch.setattr("smidgen.shrink.precision._fast_bfloat16", lambda: False)
-    return Lesson(tiny_model(), windows, Vocabulary(), ("model.layers.1",), tmp_path, torch.float32)
+    watched = ("model.layers.1",)
+    return Lesson(tiny_model(), windows, Vocabulary(), tmp_path, torch.float32, tiny_model(seed=1), watched)
+
+
+def asked(answering, rows):
+    return answering.answers(answering.lesson.ids[rows], rows)
 
 
 def logits_of(lesson, rows):
@@ -24,9 +29,11 @@ def logits_of(lesson, rows):
 
 
 def test_the_family_is_what_it_seems():
-    assert isinstance(teachers.find("live"), Live) and isinstance(teachers.find("cached"), Cached)
+    assert isinstance(teachers.build("live", {}), Live) and teachers.build("cached", {"k": 3}) == Cached(k=3)
     with pytest.raises(ReferenceNotFound, match="cached"):
-        teachers.find("cache")
+        teachers.build("cache", {})
+    with pytest.raises(ReferenceNotFound, match="rows_per_shard"):
+        teachers.build("cached", {"rows_per_shart": 3})
 
 
 def test_a_live_teacher_gives_its_logits_and_states_and_stays_as_it_was(lesson):
@@ -34,11 +41,11 @@ def test_a_live_teacher_gives_its_logits_and_states_and_stays_as_it_was(lesson):
     module = lesson.teacher.module.train()
     before = {name: each.clone() for name, each in module.state_dict().items()}
     with Live().open(lesson) as answering:
-        answers = answering.answers(rows)
+        answers = asked(answering, rows)
         found = answers.chunk(which)
     assert torch.allclose(found, logits_of(replace(lesson, teacher=lesson.teacher), rows)[which], atol=1e-4)
     states = module(input_ids=lesson.ids[rows], output_hidden_states=True).hidden_states
-    assert torch.allclose(answers.states[0], states[2][:, :-1].flatten(0, 1), atol=1e-4)
+    assert torch.allclose(answers.seen["model.layers.1"], states[2], atol=1e-4)
     assert module.training
     assert all(torch.equal(each, before[name]) for name, each in module.state_dict().items())
 
@@ -47,11 +54,11 @@ def test_narrow_matrices_come_back_bit_for_bit(tiny_model, windows, tmp_path, mo
     monkeypatch.setattr("smidgen.shrink.precision._fast_bfloat16", lambda: True)
     model = tiny_model()
     before = {name: each.clone() for name, each in model.module.state_dict().items()}
-    lesson = Lesson(model, windows, Vocabulary(), (), tmp_path, torch.bfloat16)
+    lesson = Lesson(model, windows, Vocabulary(), tmp_path, torch.bfloat16)
     with Live().open(lesson) as answering:
         assert model.weight("model.layers.0.mlp.up_proj.weight").dtype == torch.bfloat16
         assert model.weight("model.embed_tokens.weight").dtype == torch.float32
-        answers = answering.answers(torch.arange(2))
+        answers = asked(answering, torch.arange(2))
         narrow = answers.chunk(torch.arange(62))
     assert all(torch.equal(each, before[name]) for name, each in model.module.state_dict().items())
     exact = logits_of(lesson, torch.arange(2))
@@ -63,9 +70,9 @@ def test_a_pruned_vocabulary_asks_and_answers_in_the_students_tokens(lesson, tin
     student = tiny_model(vocab_size=len(kept))
     student = replace(student, lineage=student.lineage.without_tokens(kept))
     ids = torch.randint(0, len(kept), (2, 12))
-    asked = replace(lesson, ids=ids, vocabulary=match_vocabulary(student, lesson.teacher))
-    with Live().open(asked) as answering:
-        found = answering.answers(torch.arange(2)).chunk(torch.arange(22))
+    pruned = replace(lesson, ids=ids, vocabulary=match_vocabulary(student, lesson.teacher))
+    with Live().open(pruned) as answering:
+        found = asked(answering, torch.arange(2)).chunk(torch.arange(22))
     expected = logits_of(replace(lesson, ids=torch.tensor(kept)[ids]), torch.arange(2))[:, list(kept)]
     assert torch.allclose(found, expected, atol=1e-4)
 
@@ -73,7 +80,7 @@ def test_a_pruned_vocabulary_asks_and_answers_in_the_students_tokens(lesson, tin
 def test_a_cache_keeps_the_top_tokens_and_the_rest_of_the_mass(lesson):
     rows, which = torch.tensor([5, 0]), torch.tensor([0, 33, 61])
     with Cached(k=20, rows_per_shard=2).open(lesson) as answering:
-        top = answering.answers(rows).chunk(which)
+        top = asked(answering, rows).chunk(which)
     scores = logits_of(lesson, rows)[which].log_softmax(-1)
     expected, indices = scores.topk(20, -1)
     assert torch.equal(top.indices, indices)
@@ -83,7 +90,7 @@ def test_a_cache_keeps_the_top_tokens_and_the_rest_of_the_mass(lesson):
 
 def test_a_cache_takes_at_most_300_bytes_per_token(lesson):
     with Cached().open(lesson) as answering:
-        answering.answers(torch.arange(6))
+        asked(answering, torch.arange(6))
     files = list(lesson.folder.glob("*.safetensors"))
     assert len(files) == 1
     assert files[0].stat().st_size < 300 * 6 * 31
@@ -94,7 +101,7 @@ def test_a_cache_takes_at_most_300_bytes_per_token(lesson):
 def test_shards_are_read_again_without_the_teacher_and_only_for_the_same_question(lesson, monkeypatch):
     def values(lesson):
         with Cached(k=20, rows_per_shard=2).open(lesson) as answering:
-            return answering.answers(torch.arange(4)).values
+            return asked(answering, torch.arange(4)).values
 
     first = values(lesson)
     assert len(list(lesson.folder.iterdir())) == 2
@@ -115,7 +122,7 @@ def test_a_damaged_shard_is_computed_again_and_said(lesson, damage):
 
     def values():
         with Cached(k=20).open(lesson) as answering:
-            return answering.answers(torch.arange(6)).values
+            return asked(answering, torch.arange(6)).values
 
     first = values()
     (path,) = lesson.folder.iterdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import InvalidInput
 from smidgen.models.model import Model
 from smidgen.progress import Event, Progress, silent
-from smidgen.shrink.distill import losses as loss_family
-from smidgen.shrink.distill import teachers
-from smidgen.shrink.distill._objective import Bench, Terms, weighted
-from smidgen.shrink.distill.matching import Vocabulary, match_vocabulary
+from smidgen.shrink.distill import teachers, terms
+from smidgen.shrink.distill._objective import Bench
+from smidgen.shrink.distill.matching import Matching, Vocabulary, match_vocabulary
 from smidgen.shrink.distill.temperature import Temperature, for_entropy
 from smidgen.shrink.training import loop
 from smidgen.shrink.training.checkpoints import Checkpoints, fingerprint
@@ -54,7 +52,8 @@ class Distill:
 
     Attributes:
         steps: Optimizer steps; the clock never changes them.
-        losses: Weight of each loss by its name, or a mapping of ``weight`` and the loss's own options.
+        losses: Weight of each loss by its name, or a mapping of ``weight``, ``weight_end`` (that of the last step, in a
+            straight line) and the loss's own options.
         learning_rate: Its peak.
         batch_size: Rows per step.
         accumulation: Parts a step's rows are computed in, for less memory.
@@ -65,7 +64,10 @@ class Distill:
         entropy: Mean entropy in nats that the teacher's softened distributions shall have; sets the temperature
             once, before training. None: as given.
         trainable: ``all``, ``norms``, or name patterns.
-        teacher: ``live`` or ``cached``.
+        teacher: ``live``, ``cached`` or ``on_policy``.
+        teacher_options: The teacher's own options, as ``{"k": 32}``.
+        layer_map: The teacher's block for each of the student's, counted from 0; None: by lineage, else spread evenly.
+        head_map: The teacher's query head for each of the student's, in every block; None: by lineage, else by number.
         weight_decay: Of matrices.
         seed: Of the rows' order.
         evaluate_every: Steps between looks at the held-out loss; 0: eight times in all.
@@ -87,6 +89,9 @@ class Distill:
     entropy: float | None = None
     trainable: str | tuple[str, ...] = "all"
     teacher: str = "live"
+    teacher_options: Mapping[str, Any] = field(default_factory=dict)
+    layer_map: Mapping[int, int] | None = None
+    head_map: Mapping[int, int] | None = None
     weight_decay: float = 0.0
     seed: int = 0
     evaluate_every: int = 0
@@ -172,24 +177,21 @@ class Distill:
     def _bench(
         self, student: Model, teacher: Model, training: torch.Tensor, folder: Path | None, stack: ExitStack
     ) -> Bench:
-        terms = self._terms(teacher, training, match_vocabulary(student, teacher))
-        method = teachers.find(self.teacher)
+        found = self._terms(teacher, training, match_vocabulary(student, teacher))
+        method = teachers.build(self.teacher, self.teacher_options)
         device = loop.device()
         copy = student.clone()
         copy.module.to(device)
         stack.enter_context(_placed(teacher.module, device))
         place = Path(folder) if folder is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return Bench(copy, teacher, terms, method, place / "teacher", stack)
+        matching = Matching(copy, teacher, self.layer_map, self.head_map)
+        return Bench(matching, found, method, place / "teacher", stack)
 
-    def _terms(self, teacher: Model, training: torch.Tensor, vocabulary: Vocabulary) -> Terms:
-        found = weighted(self.losses)
-        if not found or any(not (weight > 0 and math.isfinite(weight)) for weight, _ in found.values()):
-            raise InvalidInput("Distillation needs at least one loss, and every weight must be above 0.")
-        losses = tuple((loss_family.build(name, options), weight) for name, (weight, options) in found.items())
-        start = self.temperature
+    def _terms(self, teacher: Model, training: torch.Tensor, vocabulary: Vocabulary) -> terms.Terms:
+        found, start = terms.read(self.losses), self.temperature
         if self.entropy is not None:
             start = _temperature_for(self.entropy, teacher, vocabulary.asked(training[:1]))
-        return Terms(losses, Temperature(start, self.temperature_end), self.steps)
+        return terms.Terms(found, Temperature(start, self.temperature_end), self.steps)
 
     def _settings(self, bench: Bench) -> loop.Training:
         names = loop.trainable_names(bench.student.module, self.trainable)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from smidgen.errors import Unsupported
+from smidgen.errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     import torch
 
+    from smidgen.models.anatomy import Block
     from smidgen.models.model import Model
+
+PROBES = (
+    "Hello world",
+    " the quick  brown fox",
+    "don't stop, it's 9:45",
+    "1234567890",
+    "def f(x):\n\treturn x ** 2",
+    "naïve Übergröße",
+    "數據模型 ひらがな",
+    "привет мир",
+    "🙂👩‍🚀",
+)
+"""Short texts on which tokenizers tend to differ."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +106,109 @@ def _by_spelling(student: Model, teacher: Model) -> dict[int, int]:
             f"{len(mine):,} tokens, such as {missing[0]!r}.",
             remedy="Teach with a model that has the same tokenizer.",
         )
+    _require_same_pieces(student, teacher)
     return {
         number: theirs[token] for token, number in sorted(mine.items(), key=lambda each: each[1]) if number < sizes[0]
     }
 
 
-def match_blocks(student: Model, teacher: Model) -> list[tuple[str, str]]:
-    """Return pairs of block paths: by lineage where both have one origin, else spread evenly over the teacher.
+def _require_same_pieces(student: Model, teacher: Model) -> None:
+    """Refuse tokenizers that share their tokens and still cut a text differently.
 
-    Example: of 4 teacher blocks an unrelated student of 2 is matched with the second and the fourth.
+    Where the student lacks one of the teacher's pieces it cannot but cut otherwise, which is no difference.
     """
-    mine, theirs = student.anatomy.blocks, teacher.anatomy.blocks
-    kept, known = student.lineage.kept_layers, teacher.lineage.kept_layers
-    if _same_origin(student, teacher) and (kept or known or len(mine) == len(theirs)):
-        places = {origin: place for place, origin in enumerate(known or range(len(theirs)))}
-        origins = kept or range(len(mine))
-        return [
-            (block.path, theirs[places[origin]].path)
-            for block, origin in zip(mine, origins, strict=True)
-            if places.get(origin, len(theirs)) < len(theirs)
-        ]
-    return [
-        (block.path, theirs[(index + 1) * len(theirs) // len(mine) - 1].path)
-        for index, block in enumerate(mine)
-        if (index + 1) * len(theirs) // len(mine) >= 1
-    ]
+    known = student.tokenizer.get_vocab()
+    for text in PROBES:
+        theirs, mine = (each.tokenizer.tokenize(text, add_special_tokens=False) for each in (teacher, student))
+        if mine != theirs and all(piece in known for piece in theirs):
+            raise Unsupported(
+                f"The tokenizers of student and teacher differ: {text!r} becomes {mine} and {theirs}.",
+                remedy="Teach with a model that has the same tokenizer.",
+            )
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which part of the teacher answers to which of the student.
+
+    Attributes:
+        student: Who learns.
+        teacher: Who knows.
+        layer_map: The teacher's block by the student's, both counted from 0; None: by lineage, else spread evenly.
+        head_map: The teacher's query head by the student's, in every block; None: by lineage, else by number.
+
+    Raises:
+        InvalidInput: A map names a block or a head that does not exist.
+    """
+
+    student: Model
+    teacher: Model
+    layer_map: Mapping[int, int] | None = None
+    head_map: Mapping[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        mine, theirs = self.student.anatomy.blocks, self.teacher.anatomy.blocks
+        _require("layer", self.layer_map, len(mine), len(theirs))
+        heads = [max(block.query_heads for block in blocks) for blocks in (mine, theirs)]
+        _require("head", self.head_map, *heads)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[Block, Block], ...]:
+        """The matched blocks, student's first, in order of the student's."""
+        mine, theirs = self.student.anatomy.blocks, self.teacher.anatomy.blocks
+        return tuple((mine[one], theirs[other]) for one, other in self._block_numbers(len(mine), len(theirs)))
+
+    def _block_numbers(self, mine: int, theirs: int) -> list[tuple[int, int]]:
+        if self.layer_map is not None:
+            return sorted(self.layer_map.items())
+        kept, known = self.student.lineage.kept_layers, self.teacher.lineage.kept_layers
+        if _same_origin(self.student, self.teacher) and (kept or known or mine == theirs):
+            places = {origin: place for place, origin in enumerate(known or range(theirs))}
+            origins = kept or range(mine)
+            pairs = [(number, places.get(origin, theirs)) for number, origin in enumerate(origins)]
+            return [(one, other) for one, other in pairs if other < theirs]
+        spread = [(number, (number + 1) * theirs // mine - 1) for number in range(mine)]
+        return [(one, other) for one, other in spread if other >= 0]
+
+    def heads(self, mine: Block, theirs: Block) -> list[tuple[int, int]] | None:
+        """Return pairs of query heads of two matched blocks, None where nothing says which belong together."""
+        if self.head_map is not None:
+            pairs = sorted(self.head_map.items())
+            return [(one, other) for one, other in pairs if one < mine.query_heads and other < theirs.query_heads]
+        lineages = self.student.lineage, self.teacher.lineage
+        if _same_origin(self.student, self.teacher) and any(each.kept_heads for each in lineages):
+            kept, known = (_kept_heads(*each) for each in ((self.student, mine), (self.teacher, theirs)))
+            if kept is not None and known is not None:
+                places = {origin: place for place, origin in enumerate(known)}
+                found = [(number, places[origin]) for number, origin in enumerate(kept) if origin in places]
+                return found or None
+        if mine.query_heads == theirs.query_heads:
+            return [(number, number) for number in range(mine.query_heads)]
+        return None
+
+
+def _kept_heads(model: Model, block: Block) -> tuple[int, ...] | None:
+    """Return the numbers that a block's heads have in the origin, None where the lineage does not tell."""
+    kept = model.lineage.kept_heads
+    if kept is None:
+        pruned = any(
+            step.operation == "prune" and step.parameters.get("structure") == "head" for step in model.lineage.steps
+        )
+        return None if pruned else tuple(range(block.query_heads))
+    return kept[block.index] if len(kept[block.index]) == block.query_heads else None
+
+
+def _require(kind: str, given: Mapping[int, int] | None, mine: int, theirs: int) -> None:
+    if given is None:
+        return
+    if not given:
+        raise InvalidInput(f"The map of {kind}s is empty.", remedy="Leave it out, or name at least one pair.")
+    for whose, numbers, count in (("student", given.keys(), mine), ("teacher", given.values(), theirs)):
+        wrong = [number for number in numbers if not 0 <= number < count]
+        if wrong:
+            raise InvalidInput(
+                f"The map of {kind}s names the {whose}'s {kind} {wrong[0]}, and it has {count}, counted from 0."
+            )
 
 
 def _same_origin(student: Model, teacher: Model) -> bool:

@@ -1,11 +1,13 @@
 """What the student is asked to match: one file per loss.
 
-An `OutputLoss` compares next-token distributions and sees one chunk of tokens at a time; a `StateLoss` compares
-hidden states after matched blocks. Both give one value per token.
+An `OutputLoss` compares next-token distributions and sees one chunk of tokens at a time; a `PartLoss` compares what
+matched parts of both models compute, as hidden states or attention; a `GradientLoss` compares slopes. The first two
+give one value per token, the last one per row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +15,8 @@ from smidgen import registry
 
 if TYPE_CHECKING:
     import torch
+
+    from smidgen.shrink.distill.matching import Matching
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,36 @@ class Chunk:
     temperature: float = 1.0
 
 
-class Loss:
-    """Root of both kinds.
+@dataclass(frozen=True)
+class View:
+    """Something that a part of a model computes.
 
     Attributes:
-        needs_teacher: Whether the teacher is asked at all.
+        path: Dotted path of the part; what it returns is watched.
+        read: Makes ``[batch, length, …]`` of it; the values of a token stand at its place.
     """
 
-    needs_teacher: ClassVar[bool] = True
+    path: str
+    read: Callable[[Any], torch.Tensor] = lambda output: output
+
+
+Pair = tuple[View, View]
+"""What of the student is compared with what of the teacher."""
+
+
+class Loss:
+    """Root of all kinds.
+
+    Attributes:
+        asks: What the teacher must give: ``nothing``, ``outputs``, ``parts`` or ``gradient``.
+    """
+
+    asks: ClassVar[str] = "outputs"
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether attention maps must be seen, which the fast kernels never write down."""
+        return False
 
 
 class OutputLoss(Loss):
@@ -71,12 +97,34 @@ class OutputLoss(Loss):
         raise TypeError(f"{type(self).__name__} does not compare outputs")
 
 
-class StateLoss(Loss):
-    """A loss of hidden states."""
+class PartLoss(Loss):
+    """A loss of what parts of both models compute.
+
+    Attributes:
+        projected: Whether a projection of the student's values is learned where the models' widths differ.
+    """
+
+    asks: ClassVar[str] = "parts"
+    projected: ClassVar[bool] = False
+
+    def pairs(self, matching: Matching) -> list[Pair]:
+        """Return what is compared with what; the loss is the mean over all pairs."""
+        raise TypeError(f"{type(self).__name__} does not compare parts")
 
     def per_token(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """Return ``[tokens]``, differentiable; both are float32 ``[tokens, width]`` of the teacher's width."""
-        raise TypeError(f"{type(self).__name__} does not compare hidden states")
+        """Return ``[tokens]``, differentiable; both are float32 ``[tokens, …]`` of one shape."""
+        raise TypeError(f"{type(self).__name__} does not compare parts")
+
+
+class GradientLoss(Loss):
+    """A loss of slopes of the cross-entropy by the input embeddings."""
+
+    asks: ClassVar[str] = "gradient"
+    directions: int
+
+    def per_row(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """Return ``[rows]``, differentiable; both are float32 ``[rows, …]`` of one shape."""
+        raise TypeError(f"{type(self).__name__} does not compare slopes")
 
 
 def names() -> tuple[str, ...]:
@@ -101,6 +149,6 @@ def build(name: str, options: dict[str, Any]) -> Loss:
     known = getattr(kind, "__dataclass_fields__", {})
     for option in options:
         if option not in known:
-            raise ReferenceNotFound.among(f"option of the loss {name}", option, ["weight", *known])
+            raise ReferenceNotFound.among(f"option of the loss {name}", option, ["weight", "weight_end", *known])
     loss: Loss = kind(**options)
     return loss

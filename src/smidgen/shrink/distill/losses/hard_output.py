@@ -25,7 +25,7 @@ class HardOutput(OutputLoss):
         1.3863
     """
 
-    needs_teacher: ClassVar[bool] = False
+    asks: ClassVar[str] = "nothing"
 
     def per_token(self, logits: torch.Tensor, chunk: Chunk) -> torch.Tensor:
         """Return the cross-entropy of every token."""

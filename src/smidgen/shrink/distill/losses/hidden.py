@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.errors import ReferenceNotFound
-from smidgen.shrink.distill.losses import StateLoss
+from smidgen.shrink.distill.losses import Pair, PartLoss, View, _measure
 
 if TYPE_CHECKING:
     import torch
 
-MEASURES = ("cosine", "mse")
+    from smidgen.shrink.distill.matching import Matching
 
 
 @dataclass(frozen=True)
-class Hidden(StateLoss):
+class Hidden(PartLoss):
     """1 − cos(h_s, h_t), or the mean over channels of (h_s − h_t)², per token; states ``[tokens, width]``.
 
     Blocks are matched through the lineage; where widths differ, a projection is learned and thrown away. Helps
@@ -31,16 +30,16 @@ class Hidden(StateLoss):
         0.4
     """
 
+    projected: ClassVar[bool] = True
     measure: str = "cosine"
 
     def __post_init__(self) -> None:
-        if self.measure not in MEASURES:
-            raise ReferenceNotFound.among("measure", self.measure, MEASURES)
+        _measure.require(self.measure)
+
+    def pairs(self, matching: Matching) -> list[Pair]:
+        """Return the matched blocks."""
+        return [(View(mine.path), View(theirs.path)) for mine, theirs in matching.blocks]
 
     def per_token(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Return the distance of every token."""
-        import torch
-
-        if self.measure == "mse":
-            return (student - teacher).square().mean(-1)
-        return 1 - torch.cosine_similarity(student, teacher, dim=-1)
+        return _measure.apart(student, teacher, self.measure)

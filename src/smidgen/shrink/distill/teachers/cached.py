@@ -14,7 +14,7 @@ from smidgen.errors import DamagedFile, InvalidInput
 from smidgen.models.files import atomic_path, make_folder
 from smidgen.progress import Event
 from smidgen.shrink.distill.losses import TopTokens
-from smidgen.shrink.distill.teachers import Lesson, Teacher
+from smidgen.shrink.distill.teachers import Answering, Answers, Lesson, Teacher
 from smidgen.shrink.distill.teachers.live import Live, LiveAnswering
 from smidgen.shrink.precision import exact
 from smidgen.shrink.training.checkpoints import fingerprint
@@ -69,7 +69,7 @@ class Cached(Teacher):
             yield CachedAnswering(self, lesson, stack)
 
 
-class CachedAnswering:
+class CachedAnswering(Answering):
     """The open cache."""
 
     def __init__(self, method: Cached, lesson: Lesson, stack: ExitStack) -> None:
@@ -89,10 +89,10 @@ class CachedAnswering:
     @cached_property
     def live(self) -> LiveAnswering:
         """The teacher itself."""
-        return self.stack.enter_context(Live().open(replace(self.lesson, blocks=())))
+        return self.stack.enter_context(Live().open(replace(self.lesson, watched=(), maps=False, slopes=False)))
 
-    def answers(self, rows: torch.Tensor) -> CachedAnswers:
-        """Read these rows."""
+    def answers(self, ids: torch.Tensor, rows: torch.Tensor) -> CachedAnswers:
+        """Read what the teacher said of the rows with these numbers, asking it where that is not yet kept."""
         import torch
 
         size = self.method.rows_per_shard
@@ -129,7 +129,7 @@ class CachedAnswering:
         first = number * self.method.rows_per_shard
         found = []
         for row in range(first, first + len(self._rows(number))):
-            answers = self.live.answers(torch.tensor([row]))
+            answers = self.live.answers(self.lesson.ids[row : row + 1], torch.tensor([row]))
             found.append(self._top(answers.chunk(torch.arange(len(answers.hidden)))))
         return {name: torch.stack([each[name] for each in found]) for name in found[0]}
 
@@ -143,12 +143,11 @@ class CachedAnswering:
         return {"indices": indices.to(torch.int32), "log_probabilities": kept.cpu(), "tail": tail.cpu()}
 
 
-class CachedAnswers:
+class CachedAnswers(Answers):
     """Top tokens of a batch."""
 
     def __init__(self, values: dict[str, torch.Tensor]) -> None:
         self.values = values
-        self.states: list[torch.Tensor] = []
 
     def chunk(self, which: torch.Tensor) -> TopTokens:
         """Return the top tokens of the tokens with these numbers."""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from smidgen.shrink.distill.teachers import Lesson, Teacher, watching, without_last
-from smidgen.shrink.precision import autocast
+from smidgen.shrink.distill._slopes import Head, by_embedding, slopes_at
+from smidgen.shrink.distill.teachers import (
+    Answering,
+    Answers,
+    Lesson,
+    Teacher,
+    plain_attention,
+    watching,
+    without_last,
+)
+from smidgen.shrink.precision import autocast, exact
 from smidgen.shrink.training.loop import narrow_frozen
 
 if TYPE_CHECKING:
@@ -23,11 +32,11 @@ class Live(Teacher):
     token, about a quarter of a step where both have one size. Source: Hinton 2015, arXiv 1503.02531.
 
     Example:
-        >>> Live().gives_states
-        True
+        >>> sorted(Live().answers)
+        ['gradient', 'outputs', 'parts']
     """
 
-    gives_states: ClassVar[bool] = True
+    answers: ClassVar[frozenset[str]] = frozenset({"outputs", "parts", "gradient"})
 
     @contextmanager
     def open(self, lesson: Lesson) -> Iterator[LiveAnswering]:
@@ -37,53 +46,71 @@ class Live(Teacher):
         module.eval()
         held = narrow_frozen(module, lambda _: True)
         try:
-            yield LiveAnswering(lesson)
+            with plain_attention(module, lesson.maps):
+                yield LiveAnswering(lesson)
         finally:
             for name, value in held.items():
                 parameters[name].data = value
             module.train(training)
 
 
-class LiveAnswering:
+class LiveAnswering(Answering):
     """The open teacher."""
 
     def __init__(self, lesson: Lesson) -> None:
-        module, rows = lesson.teacher.module, lesson.vocabulary.rows()
-        head = module.get_submodule(lesson.teacher.anatomy.head)
-        self.lesson, self.body = lesson, module.base_model
+        import torch
+
+        teacher, rows = lesson.teacher, lesson.vocabulary.rows()
+        head = teacher.module.get_submodule(teacher.anatomy.head)
+        self.lesson, self.body = lesson, teacher.module.base_model
         self.device: torch.device = head.weight.device
         weight, bias = head.weight.detach(), None if head.bias is None else head.bias.detach()
+        self.columns = None
         if rows is not None:
             rows = rows.to(self.device)
+            self.columns = torch.full((len(weight),), -1, device=self.device)
+            self.columns[rows] = torch.arange(len(rows), device=self.device)
             weight, bias = weight[rows], None if bias is None else bias[rows]
-        self.weight, self.bias = weight.to(lesson.dtype), bias
+        self.head = Head(weight.to(lesson.dtype), bias, teacher.anatomy.logits, lesson.dtype)
 
-    def answers(self, rows: torch.Tensor) -> LiveAnswers:
-        """Run the teacher's body over these rows."""
+    def answers(self, ids: torch.Tensor, rows: torch.Tensor) -> LiveAnswers:
+        """Run the teacher's body over these tokens."""
         import torch
 
         lesson = self.lesson
-        ids = lesson.vocabulary.asked(lesson.ids[rows]).to(self.device)
-        with (
-            torch.no_grad(),
-            autocast(self.device.type),
-            watching(lesson.teacher.module, lesson.blocks) as states,
-        ):
-            hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        read = without_last(hidden).to(lesson.dtype)
-        return LiveAnswers(self, read, [without_last(state).float() for state in states])
+        asked = lesson.vocabulary.asked(ids.cpu()).to(self.device)
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(lesson.slopes))
+            stack.enter_context(autocast(self.device.type))
+            seen = stack.enter_context(watching(lesson.teacher.module, lesson.watched))
+            path = lesson.teacher.anatomy.embedding
+            marked = stack.enter_context(slopes_at(lesson.teacher.module, path)) if lesson.slopes else []
+            hidden = self.body(input_ids=asked, use_cache=False).last_hidden_state
+            return LiveAnswers(self, without_last(hidden), seen, (asked, *marked))
 
 
-class LiveAnswers:
+class LiveAnswers(Answers):
     """What the teacher's body computed of a batch; the head is applied to the tokens that are asked for."""
 
-    def __init__(self, teacher: LiveAnswering, hidden: torch.Tensor, states: list[torch.Tensor]) -> None:
-        self.teacher, self.hidden, self.states = teacher, hidden, states
+    def __init__(
+        self, teacher: LiveAnswering, hidden: torch.Tensor, seen: dict[str, Any], asked: tuple[torch.Tensor, ...]
+    ) -> None:
+        self.teacher, self.hidden, self.seen, self.asked = teacher, hidden, seen, asked
 
     def chunk(self, which: torch.Tensor) -> torch.Tensor:
         """Return float32 logits of the tokens with these numbers."""
         import torch
 
         with torch.no_grad():
-            logits: torch.Tensor = (self.hidden[which] @ self.teacher.weight.T).float()
-            return logits if self.teacher.bias is None else logits + self.teacher.bias.float()
+            return self.teacher.head.logits(self.hidden[which])
+
+    def slopes(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embeddings and the gradient by them of the mean loss of these tokens."""
+        import torch
+
+        ids, embedded = self.asked
+        targets = ids[:, 1:].reshape(-1)[which]
+        targets = targets if self.teacher.columns is None else self.teacher.columns[targets]
+        with torch.enable_grad(), exact(embedded.device.type):
+            found = by_embedding(embedded, self.hidden[which], targets, self.teacher.head, twice=False)
+        return embedded.detach(), found.detach()
