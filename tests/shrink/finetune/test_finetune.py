@@ -1,16 +1,13 @@
 import json
-from dataclasses import replace
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from smidgen import formats
 from smidgen.data.rows import Corpus, Row
 from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.export import gguf
 from smidgen.models.load import read_gguf
-from smidgen.shrink.finetune._loss import PackedLoss
 from smidgen.shrink.finetune._rounding import Rounding
 from smidgen.shrink.finetune.finetune import Finetune
 
@@ -232,16 +229,3 @@ def test_what_the_model_does_not_have_is_said(options, part, chatty, lessons):
     with pytest.raises((InvalidInput, ReferenceNotFound)) as caught:
         Finetune(**FAST, **options).run(chatty(), *lessons)
     assert part in str(caught.value)
-
-
-def test_a_capped_head_is_learned_as_it_answers(chatty, lessons):
-    model, values = chatty(), {"attn_implementation": "eager", "final_logit_softcapping": 0.5, "head_dim": 16}
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
-    shape = {name: getattr(model.config, name) for name in (*names, "vocab_size", "max_position_embeddings")}
-    torch.manual_seed(0)
-    model = replace(model, module=Gemma2ForCausalLM(Gemma2Config(**shape, **values)).eval())
-    rows = Finetune(**FAST)._rows(model, Corpus("one", lessons[0].rows[:1]))
-    labels = torch.where(rows.supervised, rows.ids, -100)
-    with torch.no_grad():
-        expected = float(model.module(input_ids=rows.ids, labels=labels, use_cache=False).loss)
-        assert PackedLoss(model, rows).evaluate(model.module) == pytest.approx(expected, rel=1e-5)

@@ -42,7 +42,6 @@ class PackedLoss:
 
     def __call__(self, module: Any, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, int]:
         """Return the mean loss of the rows' targets and their count."""
-        import torch
         import torch.nn.functional as functional
 
         width = int((self.rows.segments[rows] >= 0).any(0).nonzero().max()) + 1
@@ -51,11 +50,10 @@ class PackedLoss:
         read, head = self._read(ids, positions)
         targets = ids[:, 1:].flatten()
         which = self.rows.supervised[rows, 1:width].flatten().nonzero().flatten().to(device)
-        wanted, cap = targets[which], getattr(self.model.config, "final_logit_softcapping", None)
+        wanted, anatomy = targets[which], self.model.anatomy
 
-        def per_token(logits: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-            capped = cap * torch.tanh(logits / cap) if cap else logits
-            return functional.cross_entropy(capped, wanted[start:stop], reduction="none")
+        def per_token(scores: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+            return functional.cross_entropy(anatomy.logits(scores), wanted[start:stop], reduction="none")
 
         return mean_through_head(read[which], head, per_token, dtype=self.dtype), len(which)
 

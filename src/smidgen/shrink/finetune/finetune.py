@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.models.files import make_folder
 from smidgen.models.model import Model
-from smidgen.progress import Event, Progress, silent
+from smidgen.progress import Progress, silent
 from smidgen.shrink.finetune import _sweep, adapters, objectives
-from smidgen.shrink.finetune._loss import PackedLoss
-from smidgen.shrink.finetune._packed import on_packed_base
-from smidgen.shrink.finetune._rounding import Rounding, chosen_formats
+from smidgen.shrink.finetune._lesson import Lesson, Trainee, steps_of
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.training import loop
-from smidgen.shrink.training.checkpoints import Checkpoints, fingerprint
+from smidgen.shrink.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from smidgen.data.packing import PackedRows
@@ -121,11 +116,12 @@ class Finetune:
                 remedy="Take --method full, or qlora on a quantized base without --rounding.",
             )
         objectives.build(self.objective, dict(self.options))
-        Adapter(self.rank, self._alpha, (), dropout=self.dropout)
-        self._training(self.learning_rate or 1.0, self.steps or 1)
+        Adapter(self.rank, self.scale, (), dropout=self.dropout)
+        self.loop_settings(self.learning_rate or 1.0, self.steps or 1)
 
     @property
-    def _alpha(self) -> float:
+    def scale(self) -> float:
+        """The adapter's alpha."""
         return 2.0 * self.rank if self.alpha is None else float(self.alpha)
 
     def apply(
@@ -163,13 +159,13 @@ class Finetune:
             InvalidInput: The data do not fit the objective, or nothing is to be trained.
             ReferenceNotFound: An unknown number format.
         """
-        lesson = _Lesson(self, model, self._rows(model, training), self._rows(model, held_out), progress)
+        lesson = Lesson(self, model, self._rows(model, training), self._rows(model, held_out), progress)
         key = lesson.key() if checkpoints is not None else ""
         folder = None if checkpoints is None else make_folder(Path(checkpoints))
         rate, epochs, trials = self._chosen(lesson, _sweep.Notes(folder and folder / "sweep.json", key))
-        steps = self.steps or _steps(len(lesson.training.ids), epochs, self.batch_size)
+        steps = self.steps or steps_of(len(lesson.training.ids), epochs, self.batch_size)
         trainee = lesson.trainee()
-        settings = replace(self._training(rate, steps, epochs), trainable=trainee.names)
+        settings = replace(self.loop_settings(rate, steps, epochs), trainable=trainee.names)
         state = None if folder is None else Checkpoints(folder, key)
         result = lesson.train(trainee, settings, "fine-tuning", state)
         curves = result.curves.to_dict()
@@ -184,14 +180,15 @@ class Finetune:
         length = min(self.length, model.anatomy.context_length)
         return objectives.pack(objective, corpus, model.tokenizer, length=length, seed=self.seed)
 
-    def _training(self, rate: float, steps: int, epochs: float = 1) -> loop.Training:
+    def loop_settings(self, rate: float, steps: int, epochs: float = 1) -> loop.Training:
+        """Return how the loop is to train; what is trained is yet to be said."""
         looks = max(LOOKS, round(4 * epochs)) if epochs > 2 else LOOKS
         between = self.evaluate_every or math.ceil(steps / looks)
         shared = {item.name for item in fields(loop.Training)} & {item.name for item in fields(self)}
         values = {name: getattr(self, name) for name in shared - {"steps", "learning_rate", "trainable"}}
         return loop.Training(steps=steps, learning_rate=rate, **values | {"evaluate_every": between})
 
-    def _chosen(self, lesson: _Lesson, notes: _sweep.Notes) -> tuple[float, float, list[_sweep.Trial]]:
+    def _chosen(self, lesson: Lesson, notes: _sweep.Notes) -> tuple[float, float, list[_sweep.Trial]]:
         """Return learning rate, epochs and the trials that found those of them that were not given."""
         rows = len(lesson.training.ids)
         given = self.epochs if self.steps is None else self.steps * self.batch_size / rows
@@ -206,7 +203,7 @@ class Finetune:
             trials = _sweep.climb(attempt, start)
         return trials[0].learning_rate, trials[0].epochs if given is None else given, trials
 
-    def _finished(self, model: Model, trainee: _Trainee) -> tuple[Model, Adapter | None]:
+    def _finished(self, model: Model, trainee: Trainee) -> tuple[Model, Adapter | None]:
         """Bring the result home; bytes that were packed stay valid where their weights were not trained."""
         if trainee.adapter is not None:
             adapter = trainee.adapter.taken_from(trainee.wrapper)
@@ -217,135 +214,6 @@ class Finetune:
         changed = {*trainee.names}
         packed = {name: each for name, each in trainee.model.packed.items() if name not in changed}
         return replace(trainee.model, packed=packed), None
-
-
-@dataclass(frozen=True)
-class _Trainee:
-    """A copy of the model as it is trained.
-
-    Attributes:
-        model: The copy, its adapter inside.
-        names: Parameters to train.
-        adapter: What kind was put on, None where there is none.
-        wrapper: PEFT's, with it.
-        rounding: What stands in for the weights in the forward pass.
-    """
-
-    model: Model
-    names: tuple[str, ...]
-    adapter: Adapter | None = None
-    wrapper: Any = None
-    rounding: Rounding | None = None
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """What is to be trained on what."""
-
-    settings: Finetune
-    model: Model
-    training: PackedRows
-    held_out: PackedRows
-    progress: Progress
-
-    def trainee(self) -> _Trainee:
-        """Copy the model and make it ready; every copy begins in the same weights."""
-        settings, device = self.settings, loop.device()
-        copy = on_packed_base(self.model) if settings.method == "qlora" else self.model.clone()
-        copy.module.to(device)
-        if settings.method == "full":
-            names = _unfrozen(loop.trainable_names(copy.module, settings.trainable), settings.freeze)
-            wanted = None if settings.rounding is None else chosen_formats(self.model, settings.rounding)
-            return _Trainee(copy, names, rounding=None if wanted is None else Rounding(copy, wanted))
-        weights = [f"{path}.weight" for path in adapters.targets(copy, settings.targets)]
-        paths = tuple(name.removesuffix(".weight") for name in _unfrozen(weights, settings.freeze))
-        decomposed, alpha = settings.method == "dora", settings._alpha
-        adapter = Adapter(settings.rank, alpha, paths, decomposed, settings.dropout)
-        wrapper = adapter.put_on(copy.module, settings.seed)
-        names = tuple(loop.trainable_names(copy.module, (adapters.TRAINED,)))
-        return _Trainee(copy, names, adapter, wrapper)
-
-    def train(
-        self, trainee: _Trainee, settings: loop.Training, stage: str, checkpoints: Checkpoints | None
-    ) -> loop.TrainingResult:
-        """Train a copy in place on all rows; it ends in the weights that were best on the held-out ones."""
-        return loop.train(
-            trainee.model.module,
-            len(self.training.ids),
-            PackedLoss(trainee.model, self.training, trainee.rounding),
-            settings,
-            checkpoints=checkpoints,
-            evaluate=PackedLoss(trainee.model, self.held_out, trainee.rounding).evaluate,
-            progress=_renamed(self.progress, stage),
-        )
-
-    def attempt(self, rate: float, epochs: int) -> tuple[float, ...]:
-        """Train a copy shortly on a few rows; return the held-out loss before and after every epoch."""
-        import torch
-
-        size = self.settings.batch_size
-        order = torch.randperm(len(self.training.ids), generator=torch.Generator().manual_seed(self.settings.seed))
-        few = replace(
-            self, training=_some(self.training, order[: size * _sweep.BATCHES]), held_out=self._few_held_out()
-        )
-        trainee = few.trainee()
-        per_epoch = _steps(len(few.training.ids), 1, size)
-        settings = self.settings._training(rate, per_epoch * epochs)
-        settings = replace(settings, evaluate_every=per_epoch, patience=0, trainable=trainee.names)
-        try:
-            curves = few.train(trainee, settings, f"trying the learning rate {rate:g}", None).curves
-        except InvalidInput:
-            return (math.inf,) * (epochs + 1)
-        return tuple(loss for _, loss in curves.held_out)
-
-    def _few_held_out(self) -> PackedRows:
-        import torch
-
-        return _some(self.held_out, torch.arange(min(len(self.held_out.ids), _sweep.HELD_OUT_ROWS)))
-
-    def key(self) -> str:
-        """Return the hash of the settings, the model and the rows."""
-        digest = hashlib.sha256(json.dumps(asdict(self.settings), sort_keys=True).encode())
-        digest.update(fingerprint(self.model.module).encode())
-        for name, packed in sorted(self.model.packed.items()):
-            digest.update(f"{name}\0{packed.format}\0".encode() + packed.data.numpy().tobytes())
-        for rows in (self.training, self.held_out):
-            for each in (rows.ids, rows.supervised, rows.positions):
-                digest.update(each.contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
-
-def _unfrozen(names: list[str], patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out the names that a pattern means.
-
-    Raises:
-        InvalidInput: A pattern means none, or nothing is left.
-    """
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            raise InvalidInput(
-                f"{pattern!r} freezes nothing that would be trained.",
-                remedy=f"Give a pattern of names such as {names[-1]!r}.",
-            )
-    left = tuple(name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
-    if not left:
-        raise InvalidInput("Everything is frozen, so nothing is left to train.", remedy="Freeze less.")
-    return left
-
-
-def _some(rows: PackedRows, which: Any) -> PackedRows:
-    return replace(rows, **{item.name: getattr(rows, item.name)[which] for item in fields(rows)})
-
-
-def _steps(rows: int, epochs: float, batch_size: int) -> int:
-    return max(1, math.ceil(rows * epochs / batch_size))
-
-
-def _renamed(progress: Progress, stage: str) -> Progress:
-    def report(event: Event) -> None:
-        progress(replace(event, stage=stage) if event.stage == "training" else event)
-
-    return report
 
 
 def _overfitting(curves: Mapping[str, Any]) -> dict[str, Any]:
