@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     import torch
 
     from smidgen.data.resolve import CalibrationData
+    from smidgen.data.rows import Corpus
     from smidgen.models.model import Model
     from smidgen.progress import Progress
     from smidgen.shrink.quantize.sensitivity import Sensitivity
 
 WATCHED_SHARE = 0.08
+WATCHED_CHARACTERS = 500
 HEALING_LENGTH = 256
 
 
@@ -51,6 +53,12 @@ class Materials:
         cut = windows(self.texts.calibration, model.tokenizer, length=min(HEALING_LENGTH, self.length), seed=self.seed)
         watched = max(1, min(16, round(len(cut) * WATCHED_SHARE)))
         return cut[:-watched], cut[-watched:]
+
+    def lessons(self) -> tuple[Corpus, Corpus]:
+        """Divide the calibration text into what is fine-tuned on and a little to watch overfitting with."""
+        from smidgen.data.split import split
+
+        return split(self.texts.calibration, held_out_share=WATCHED_SHARE, seed=self.seed, minimum=WATCHED_CHARACTERS)
 
     def token_use(self, model: Model) -> torch.Tensor:
         """Count how often the calibration text uses each token."""

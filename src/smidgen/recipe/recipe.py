@@ -24,10 +24,11 @@ class Operation(Protocol):
 def operations() -> dict[str, type[Any]]:
     """Return the operations a step may name."""
     from smidgen.shrink.distill.distill import Distill
+    from smidgen.shrink.finetune.finetune import Finetune
     from smidgen.shrink.prune.prune import Prune
     from smidgen.shrink.quantize.quantize import Quantize
 
-    return {"prune": Prune, "distill": Distill, "quantize": Quantize}
+    return {"prune": Prune, "distill": Distill, "finetune": Finetune, "quantize": Quantize}
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,9 @@ class Runner:
                 model, materials.source, training, watched, checkpoints=checkpoints, progress=self.progress
             )
             return outcome.model, outcome.curves
+        if step.operation == "finetune":
+            outcome = operation.run(model, *materials.lessons(), checkpoints=checkpoints, progress=self.progress)
+            return outcome.model, outcome.curves
         calibration = materials.calibration(model)
         extra: dict[str, Any] = {}
         if step.operation == "prune":

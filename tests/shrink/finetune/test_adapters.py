@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.export import adapter as adapter_files
 from smidgen.export import gguf, safetensors
-from smidgen.shrink.finetune._packed import held_bytes, on_packed_base
+from smidgen.models.load import read_gguf
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.finetune.finetune import Finetune
+from smidgen.shrink.finetune.packed import as_stored, held_bytes, on_packed_base
 
 FAST = {"learning_rate": 2e-2, "steps": 10, "batch_size": 4, "length": 64, "rank": 4, "patience": 0}
 IDS = torch.tensor([[5, 9, 77, 200, 31, 8, 120, 66, 300, 12]])
@@ -135,6 +136,18 @@ def test_qlora_trains_as_lora_does_on_the_values_of_its_base(chatty, lessons, qu
     assert qlora.curves["held_out"] == [pytest.approx(point, rel=1e-4) for point in lora.curves["held_out"]]
     for name, weight in lora.adapter.weights.items():
         assert torch.allclose(weight, qlora.adapter.weights[name], atol=1e-3), name
+
+
+def test_a_file_gives_back_the_bytes_it_stores(chatty, quantized, tmp_path):
+    model = quantized(chatty(), "q4_0")
+    gguf.write(model, tmp_path / "stored.gguf")
+    read = read_gguf(tmp_path / "stored.gguf", torch.float32)
+    again = as_stored(read, tmp_path / "stored.gguf")
+    assert read.packed == {} and again.packed.keys() == model.packed.keys()
+    for name, packed in model.packed.items():
+        assert again.packed[name].format == "q4_0" and torch.equal(again.packed[name].data, packed.data)
+    gguf.write(chatty(), tmp_path / "floats.gguf")
+    assert as_stored(chatty(), tmp_path / "floats.gguf").packed == {}
 
 
 @pytest.mark.parametrize("tied", [True, False])

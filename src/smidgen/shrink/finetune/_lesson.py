@@ -14,9 +14,9 @@ from smidgen.models.model import Model
 from smidgen.progress import Event, Progress
 from smidgen.shrink.finetune import _sweep, adapters
 from smidgen.shrink.finetune._loss import PackedLoss
-from smidgen.shrink.finetune._packed import on_packed_base
 from smidgen.shrink.finetune._rounding import Rounding, chosen_formats
 from smidgen.shrink.finetune.adapters import Adapter
+from smidgen.shrink.finetune.packed import on_packed_base
 from smidgen.shrink.training import loop
 from smidgen.shrink.training.checkpoints import Checkpoints, fingerprint
 

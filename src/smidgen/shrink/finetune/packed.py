@@ -6,10 +6,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.models.model import Model, PackedTensor
 
 if TYPE_CHECKING:
@@ -45,6 +46,32 @@ def on_packed_base(model: Model) -> Model:
     finally:
         for path, part in originals.items():
             _put(module, path, part)
+
+
+def as_stored(model: Model, path: Path) -> Model:
+    """Return a model that was read from a GGUF file with the bytes that its matrices have there.
+
+    Args:
+        model: What was read; not changed.
+        path: The file.
+    """
+    import torch
+
+    from smidgen.models.checkpoint import gguf
+
+    file, names, packed = gguf.read(path), model.family.gguf_names(model.config), dict(model.packed)
+    for name in model.anatomy.matrices():
+        stored = file.tensors[names[name]]
+        try:
+            number_format = formats.by_ggml_type(stored.type)
+        except ReferenceNotFound:
+            continue
+        if isinstance(number_format, formats.BlockFormat):
+            data, order = torch.from_numpy(stored.data.copy()), model.family.gguf_rows(name, model.config)
+            data = data if order is None else data[torch.argsort(order)]
+            weight = model.weight(name)
+            packed[name] = PackedTensor(number_format.name.lower(), data, (weight.shape[0], weight.shape[1]))
+    return replace(model, packed=packed)
 
 
 def held_bytes(module: Any) -> int:
