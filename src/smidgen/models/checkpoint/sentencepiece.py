@@ -19,7 +19,9 @@ KIND = "llama"
 """What ``tokenizer.ggml.model`` says of such a tokenizer."""
 
 SPACE = "▁"
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+"""How the tokens of single bytes are written."""
+
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREPEND = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": SPACE}, _REPLACE]}
 
@@ -122,7 +124,7 @@ def to_gguf(spec: Mapping[str, Any], rows: int) -> dict[str, Any]:
     for number, token in enumerate(tokens):
         if token == unknown:
             types[number] = UNKNOWN
-        elif types[number] == NORMAL and _BYTE.fullmatch(token):
+        elif types[number] == NORMAL and BYTE_TOKEN.fullmatch(token):
             types[number] = BYTE
         elif types[number] == USER_DEFINED:
             tokens[number] = token.replace(SPACE, " ")

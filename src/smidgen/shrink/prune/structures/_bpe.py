@@ -1,4 +1,8 @@
-"""Cuts a byte-level BPE tokenizer down to some of its tokens, so that text made of these splits as before."""
+"""Cuts a BPE tokenizer down to some of its tokens, so that text made of these splits as before.
+
+Byte-level tokenizers spell any text with their 256 single bytes. SentencePiece's spell with characters, and a
+character that is no token with its bytes: so characters may go as well, but for the one that stands for a space.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import InvalidInput, Unsupported
+from smidgen.models.checkpoint import sentencepiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
 class Merges:
-    """The tokens of a byte-level BPE tokenizer and how merging makes them.
+    """The tokens of a BPE tokenizer and how merging makes them.
 
     Args:
         tokenizer: The tokenizer to look into.
@@ -27,8 +32,10 @@ class Merges:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
         core, decoder = self.spec["model"], self.spec["decoder"] or {}
-        if core["type"] != "BPE" or core.get("byte_fallback") or decoder.get("type") != "ByteLevel":
-            raise Unsupported("Only the vocabulary of byte-level BPE tokenizers can be pruned.")
+        self.falls_back = sentencepiece.prefix_of(self.spec) is not None
+        byte_level = not core.get("byte_fallback") and decoder.get("type") == "ByteLevel"
+        if core["type"] != "BPE" or not (byte_level or self.falls_back):
+            raise Unsupported("Only the vocabulary of byte-level and of SentencePiece's BPE tokenizers can be pruned.")
         self.vocabulary: dict[str, int] = core["vocab"]
         merges = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in core["merges"])
         self.pairs: list[tuple[str, str]] = [(left, right) for left, right in merges]
@@ -43,9 +50,14 @@ class Merges:
     @cached_property
     def required(self) -> set[int]:
         """Ids that any text may need: added and special tokens, and those of single bytes."""
-        unknown = self.spec["model"].get("unk_token")
-        single = {number for token, number in self.vocabulary.items() if len(token) == 1 or token == unknown}
+        unknown, spell = self.spec["model"].get("unk_token"), self._spells
+        single = {number for token, number in self.vocabulary.items() if spell(token) or token == unknown}
         return single | {added["id"] for added in self.spec["added_tokens"]}
+
+    def _spells(self, token: str) -> bool:
+        if self.falls_back:
+            return token == sentencepiece.SPACE or sentencepiece.BYTE_TOKEN.fullmatch(token) is not None
+        return len(token) == 1
 
     @cached_property
     def token_rank(self) -> dict[int, int]:
@@ -84,6 +96,8 @@ class Merges:
 
     def needed(self, number: int) -> set[int] | None:
         """Return the ids that must stay for this one to be produced, itself included; None: it never is."""
+        if number in self.required:
+            return {number}
         token = self.text.get(number)
         if token is None or token not in self.vocabulary:
             return None
@@ -91,7 +105,7 @@ class Merges:
         if passed is None:
             # A tokenizer that takes whole words unmerged can still produce it.
             return {number} if self.spec["model"].get("ignore_merges") else None
-        return {self.vocabulary[part] for part in passed if part in self.vocabulary} | {number}
+        return {self.vocabulary[part] for part in (*passed, *token) if part in self.vocabulary} | {number}
 
 
 def choose_closed(merges: Merges, order: Iterable[int], required: set[int], keep: int, rows: int) -> list[int]:

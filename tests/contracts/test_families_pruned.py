@@ -1,0 +1,160 @@
+"""Every family can lose layers, neurons and tokens, and what is left reloads in transformers and in llama.cpp."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+)
+
+from smidgen import registry
+from smidgen.export import gguf, safetensors
+from smidgen.inference.scoring import PromptScorer
+from smidgen.models.load import read_folder
+from smidgen.models.model import Model
+from smidgen.shrink.prune.structures.layer import Layer
+from smidgen.shrink.prune.structures.neuron import Neuron
+from smidgen.shrink.prune.structures.vocabulary import Vocabulary
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 1024,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+GEMMA = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 8, "tie_word_embeddings": True}
+
+
+@dataclass(frozen=True)
+class Case:
+    kind: Any
+    changes: dict[str, Any]
+    splitting: str
+
+
+CASES = {
+    "gemma2": Case(Gemma2Config, GEMMA | {"attn_logit_softcapping": 4.0, "final_logit_softcapping": 6.0}, "gemma"),
+    "gemma3": Case(Gemma3TextConfig, GEMMA | {"sliding_window_pattern": 2}, "gemma"),
+    "llama": Case(LlamaConfig, {"tie_word_embeddings": True}, "llama-bpe"),
+    "mistral": Case(MistralConfig, {"sliding_window": 64}, "mistral"),
+    "qwen2": Case(Qwen2Config, {}, "qwen2"),
+}
+every_family = pytest.mark.parametrize("family", registry.names("smidgen.models.families"))
+IDS = torch.randint(4, 250, (1, 32), generator=torch.Generator().manual_seed(3))
+"""Tokens of single bytes, which no cut removes."""
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory, published_tokenizer: Any) -> Any:
+    """Make each family's model once."""
+
+    @cache
+    def made(family: str) -> Model:
+        case, folder = CASES[family], tmp_path_factory.mktemp(family)
+        torch.manual_seed(0)
+        module = AutoModelForCausalLM.from_config(case.kind(**(SMALL | case.changes))).eval()
+        for name, parameter in module.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.data += torch.rand_like(parameter) - 0.5
+        module.save_pretrained(folder)
+        published_tokenizer(case.splitting, 1024).save_pretrained(folder)
+        return read_folder(folder, torch.float32)
+
+    return made
+
+
+@torch.no_grad()
+def logits_of(module: Any, ids: torch.Tensor = IDS) -> torch.Tensor:
+    logits: torch.Tensor = module(ids, use_cache=False).logits[0]
+    return logits
+
+
+def reloads(model: Model, ids: torch.Tensor, folder: Path, hard_text: str) -> None:
+    """Assert that a model gives its logits and its tokens in plain transformers and in llama.cpp."""
+    expected = logits_of(model.module, ids)
+    safetensors.write(model, folder / "model", dtype="float32")
+    plain = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    torch.testing.assert_close(logits_of(plain, ids), expected, atol=1e-4, rtol=1e-4)
+    assert plain.config.max_position_embeddings == 128
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    text = hard_text.replace("x́", "x")  # llama.cpp does not compose characters as Qwen2's tokenizer does
+    before = model.tokenizer(text)["input_ids"]
+    assert tokenizer(text)["input_ids"] == before
+    assert tokenizer.decode(before) == model.tokenizer.decode(before)
+    assert tokenizer.chat_template == model.tokenizer.chat_template
+    gguf.write(model, folder / "model.gguf")
+    with PromptScorer(folder / "model.gguf", threads=1, context=64) as scorer:
+        found = torch.from_numpy(numpy.array(scorer.logits(ids[0].tolist())))
+        plain_text = text.replace("é", "e")
+        assert scorer.tokenize(plain_text, special=True) == model.tokenizer(plain_text)["input_ids"]
+    assert float(torch.cosine_similarity(expected, found, dim=-1).min()) > 0.999
+
+
+def test_every_family_is_tried() -> None:
+    assert set(CASES) == set(registry.names("smidgen.models.families"))
+    assert len(CASES) == 5
+
+
+@every_family
+def test_layers_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> None:
+    model = make(family)
+    pruned = Layer().remove(model, torch.tensor([0, 3]))
+    assert len(pruned.anatomy.blocks) == 2
+    shorter = copy.deepcopy(model.module)
+    shorter.model.layers = torch.nn.ModuleList([shorter.model.layers[0], shorter.model.layers[3]])
+    shorter.config.num_hidden_layers = 2
+    if getattr(shorter.config, "layer_types", None):
+        shorter.config.layer_types = [shorter.config.layer_types[index] for index in (0, 3)]
+    torch.testing.assert_close(logits_of(pruned.module), logits_of(shorter), atol=1e-5, rtol=1e-5)
+    reloads(pruned, IDS, tmp_path, hard_text)
+
+
+@every_family
+def test_neurons_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> None:
+    model = make(family)
+    kept = torch.stack([torch.randperm(96)[:64].sort().values for _ in range(4)])
+    pruned = Neuron().remove(model, kept)
+    muted = model.clone()
+    for block, stays in zip(model.anatomy.blocks, kept, strict=True):
+        goes = [neuron for neuron in range(96) if neuron not in stays.tolist()]
+        muted.weight(block.projections["down"].weight).data[:, goes] = 0
+    torch.testing.assert_close(logits_of(pruned.module), logits_of(muted.module), atol=1e-4, rtol=1e-4)
+    reloads(pruned, IDS, tmp_path, hard_text)
+
+
+@every_family
+def test_tokens_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> None:
+    model = make(family)
+    scores = torch.rand(1024, generator=torch.Generator().manual_seed(4))
+    kept = Vocabulary().select(model, scores, 768)
+    Vocabulary().check(model, kept)
+    pruned = Vocabulary().remove(model, kept)
+    assert (pruned.config.vocab_size, pruned.module.lm_head.out_features, len(kept)) == (768, 768, 768)
+    ids = torch.randint(0, 768, (1, 32), generator=torch.Generator().manual_seed(5))
+    expected = logits_of(model.module, kept[ids])[:, kept]
+    torch.testing.assert_close(logits_of(pruned.module, ids), expected, atol=1e-4, rtol=1e-4)
+    assert pruned.tokenizer.decode(pruned.tokenizer(hard_text)["input_ids"]) == (
+        model.tokenizer.decode(model.tokenizer(hard_text)["input_ids"])
+    )
+    reloads(pruned, ids, tmp_path, hard_text)
