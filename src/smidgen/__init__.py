@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from smidgen.recipe.make import make as make
     from smidgen.recipe.verify import verify as verify
     from smidgen.verbs import distill as distill
+    from smidgen.verbs import finetune as finetune
     from smidgen.verbs import prune as prune
     from smidgen.verbs import pull as pull
     from smidgen.verbs import quantize as quantize
@@ -27,6 +28,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _VERBS = {
     "apply": "smidgen.recipe.make",
     "distill": "smidgen.verbs",
+    "finetune": "smidgen.verbs",
     "load": "smidgen.models.load",
     "make": "smidgen.recipe.make",
     "measure": "smidgen.evaluate.measure",
@@ -44,6 +46,7 @@ __all__ = [
     "__version__",
     "apply",
     "distill",
+    "finetune",
     "load",
     "make",
     "measure",

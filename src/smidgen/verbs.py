@@ -17,8 +17,10 @@ from smidgen.progress import Progress, silent
 from smidgen.recipe.recipe import Step
 
 if TYPE_CHECKING:
+    from smidgen.models.sources import LocalModel
     from smidgen.models.store import StoredModel
     from smidgen.recipe.materials import Materials
+    from smidgen.shrink.finetune.finetune import FinetuneResult
 
 WINDOWS, WINDOW_LENGTH = 24, 512
 
@@ -174,6 +176,86 @@ def distill(
         outcome = operation.run(pupil, found.source, training, watched, checkpoints=folder, progress=progress)
     healed: Model = outcome.model
     return healed
+
+
+def finetune(
+    model: str | Model,
+    *,
+    data: str | Path | None = None,
+    apart: str | Path | None = None,
+    checkpoints: str | Path | None = None,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Model:
+    """Train a model on examples or plain text, its own weights or an adapter on top of it.
+
+    Args:
+        model: A loaded model, or the name of one; the one given stays as it was.
+        data: What to learn from; the built-in text where None, for the objectives that learn from plain text.
+        apart: Folder to write the adapter to as well, for PEFT and as ``adapter.gguf`` for llama.cpp.
+        checkpoints: Folder from which a stopped training goes on; None keeps nothing.
+        seed: Of everything random.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+        **options: Fields of `smidgen.shrink.finetune.finetune.Finetune`: ``objective``, ``method``, ``epochs``, ...
+
+    Raises:
+        RecipeError: An option does not exist.
+        InvalidInput: The data do not fit the objective, or there is no adapter to keep apart.
+
+    Example:
+        tuned = smidgen.finetune("smollm2:135m", data="tickets.jsonl", method="lora")
+    """
+    from smidgen.export import adapter
+    from smidgen.models import sources
+    from smidgen.models.reference import parse
+    from smidgen.models.store import Store
+
+    if apart is not None and options.get("method", "full") == "full":
+        raise InvalidInput("Training the weights themselves leaves no adapter.", remedy="Give method='lora'.")
+    Step("finetune", {"seed": seed, **options}).build()
+    if not isinstance(model, Model):
+        store = Store()
+        local = sources.fetch(parse(model, store=store), store, offline=offline, progress=progress)
+        model = load_as_stored(local, options, progress)
+    folder = None if checkpoints is None else Path(checkpoints)
+    result = finetuned(model, data=data, checkpoints=folder, seed=seed, offline=offline, progress=progress, **options)
+    if apart is not None and result.adapter is not None:
+        adapter.write(result.adapter, result.model, Path(apart))
+    return result.model
+
+
+def finetuned(
+    model: Model,
+    *,
+    data: str | Path | None,
+    checkpoints: Path | None,
+    seed: int,
+    offline: bool,
+    progress: Progress,
+    **options: Any,
+) -> FinetuneResult:
+    """Train a loaded model; `finetune` says what the arguments mean. Returns curves and adapter as well."""
+    operation = Step("finetune", {"seed": seed, **options}).build()
+    found = _materials(model, data, 1, seed, offline, progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = checkpoints or Path(temporary)
+        result: FinetuneResult = operation.run(model, *found.lessons(), checkpoints=folder, progress=progress)
+    return result
+
+
+def load_as_stored(local: LocalModel, options: Mapping[str, Any], progress: Progress) -> Model:
+    """Load a model; where training is to go by the bytes of its file, with them."""
+    from smidgen.models.load import load_local
+
+    model = load_local(local, progress=progress)
+    if local.kind != "gguf" or (options.get("method") != "qlora" and options.get("rounding") != "stored"):
+        return model
+    from smidgen.shrink.finetune.packed import as_stored
+
+    return as_stored(model, local.path)
 
 
 def run(
