@@ -57,7 +57,7 @@ def prune(
     progress: Progress = silent,
     **options: Any,
 ) -> Model:
-    """Remove whole layers, neurons or tokens.
+    """Remove layers, heads, neurons, hidden channels, tokens or single weights.
 
     Args:
         model: A loaded model, or the name of one.

@@ -2,17 +2,19 @@
 
 import inspect
 import runpy
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from smidgen.shrink.prune import structures
+from smidgen.shrink.prune import criteria, structures
+from smidgen.shrink.prune.prune import Prune
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
-KEEP = {"layer": 2, "neuron": 64, "vocabulary": 512}
-SHAPES = {"layer": (3,), "neuron": (3, 128), "vocabulary": (1024,)}
+KEEP = {"layer": 2, "neuron": 64, "vocabulary": 512, "head": 2, "width": 32}
+SHAPES = {"layer": (3,), "neuron": (3, 128), "vocabulary": (1024,), "head": (3, 4), "width": (64,)}
+WEIGHTS = ("synapse", "weight")
 WINDOWS = torch.arange(3, 67).view(2, 32)
 
 
@@ -21,10 +23,11 @@ def scores(name):
 
 
 def test_the_sweep_found_every_structure():
-    assert structures.names() == ("layer", "neuron", "vocabulary")
+    files = {path.stem for path in Path(structures.__path__[0]).glob("*.py") if not path.stem.startswith("_")}
+    assert set(structures.names()) == files == {*KEEP, *WEIGHTS} and len(files) == 7
 
 
-@pytest.mark.parametrize("name", structures.names())
+@pytest.mark.parametrize("name", KEEP)
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_removing_gives_the_smaller_model_that_was_foretold(name, family, tied):
@@ -40,6 +43,11 @@ def test_removing_gives_the_smaller_model_that_was_foretold(name, family, tied):
     with torch.no_grad():
         logits = result.module(input_ids=WINDOWS).logits
     assert logits.isfinite().all() and logits.shape[-1] == result.config.vocab_size
+    check_own_weights(model, result)
+
+
+def check_own_weights(model, result):
+    """The result is whole, and shares no weight with the model it was made of."""
     tensors = [*result.module.named_parameters(), *result.module.named_buffers()]
     assert not any(value.is_meta for _, value in tensors)
     assert result.module.training == model.module.training
@@ -47,7 +55,24 @@ def test_removing_gives_the_smaller_model_that_was_foretold(name, family, tied):
     assert given.isdisjoint(parameter.data_ptr() for parameter in result.module.parameters())
 
 
-@pytest.mark.parametrize("name", structures.names())
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("criterion", ["l1", "sparsegpt"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_single_weights_leave_the_shape_and_say_so(name, criterion, family):
+    model = build_model(family)
+    options = {"sparsity": 0.5} if name == "weight" else {"pattern": "2:4"}
+    result = Prune(name, criterion, **options).apply(model, WINDOWS)
+    assert result.parameter_count() == model.parameter_count()
+    assert structures.find(name).parameters_saved(model, 1) == 0
+    for matrix, part in model.anatomy.matrices().items():
+        zero = float((result.weight(matrix) == 0).float().mean())
+        assert zero == pytest.approx(0.5) if part in ("attention", "mlp") else zero < 0.01
+    assert "50.0% of the blocks' weights" in result.lineage.steps[-1].note
+    assert "same size and same speed unless stored sparse" in result.lineage.steps[-1].note
+    check_own_weights(model, result)
+
+
+@pytest.mark.parametrize("name", KEEP)
 def test_the_highest_scores_stay(name):
     model, structure, values = build_model(vocab_size=1024), structures.find(name), scores(name)
     kept = structure.select(model, values, KEEP[name])
@@ -62,3 +87,5 @@ def test_a_structure_is_a_documented_frozen_dataclass(name):
     structure = structures.find(name)
     assert is_dataclass(structure) and type(structure).__dataclass_params__.frozen
     assert "keep" in inspect.getdoc(type(structure)) and structure.unit
+    assert name in criteria.find(structure.criterion).structures
+    assert all(field.name in inspect.getdoc(type(structure)) for field in fields(structure))

@@ -1,4 +1,4 @@
-"""``smidgen prune``: remove whole parts of a model."""
+"""``smidgen prune``: remove parts of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smidgen.errors import InvalidInput
 from smidgen.shrink.prune.prune import Prune
 
 
-@_step.with_fields(Prune, without=("chosen",))
+@_step.with_fields(Prune, without=("chosen", "allocation"))
 def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a folder or a .gguf file.")],
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder to write.")],
@@ -24,7 +24,7 @@ def command(
     windows: _step.Windows = 24,
     force: _step.Force = False,
 ) -> None:
-    """Remove whole layers, neurons or tokens; the result reloads in plain transformers.
+    """Remove layers, heads, neurons, width, tokens or single weights; an even cut reloads in plain transformers.
 
     For example: smidgen prune smollm2:135m --structure layer --criterion block_influence --keep 27 --out smaller
     """

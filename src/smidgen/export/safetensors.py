@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smidgen.models import uneven
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 from smidgen.models.files import atomic_folder
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
     """Write configuration, weights, tokenizer and lineage; the folder appears only when it is whole.
 
+    Where blocks differ, only smidgen itself reads the folder: ``config.json`` says under ``smidgen`` what each has.
+
     Args:
         model: What to write; packed weights are written as the floats they stand for.
         folder: Where; replaced if it exists.
@@ -26,8 +29,10 @@ def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
 
     kind = getattr(torch, dtype)
     # A model read from a quantised file carries a note of that in its configuration, and would refuse to be saved.
-    fresh = type(model.module)._from_config(copy.deepcopy(model.config), dtype=kind)
-    fresh.load_state_dict({name: value.to(kind) for name, value in model.module.state_dict().items()})
+    config = copy.deepcopy(model.config)
+    fresh = uneven.fit(type(model.module)._from_config(config, dtype=kind), model.family.anatomy(config))
+    state = {name: value.to(kind) for name, value in model.module.state_dict().items()}
+    fresh.load_state_dict(state, assign=uneven.counts(config) is not None)
     fresh.generation_config = model.module.generation_config
     with atomic_folder(folder) as temporary:
         fresh.save_pretrained(temporary)

@@ -35,10 +35,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Step:
-    """One change of the model: the operation's name and its parameters, as they stand in the recipe."""
+    """One change of the model: the operation's name and its parameters, as they stand in the recipe.
+
+    Attributes:
+        operation: Its name.
+        parameters: What it was told.
+        note: What a reader of the result must know, as that zeros save no room.
+    """
 
     operation: str
     parameters: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ class Lineage:
         """Return the lineage with one more step."""
         return replace(self, steps=(*self.steps, Step(operation, parameters)))
 
+    def noted(self, note: str) -> Lineage:
+        """Return the lineage with a note on its last step."""
+        return replace(self, steps=(*self.steps[:-1], replace(self.steps[-1], note=note)))
+
     def without_layers(self, kept: tuple[int, ...]) -> Lineage:
         """Return the lineage after keeping the blocks with these present indices."""
         before = self.kept_layers
@@ -83,8 +94,12 @@ class Lineage:
         return replace(self, kept_tokens=kept if before is None else tuple(before[token] for token in kept))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return asdict(self)
+        """Return plain data for JSON; steps without a note have no entry for one."""
+        data = asdict(self)
+        data["steps"] = [
+            {name: value for name, value in step.items() if name != "note" or value} for step in data["steps"]
+        ]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Lineage:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smidgen.errors import DamagedFile, Unsupported
-from smidgen.models import families
+from smidgen.models import families, uneven
 from smidgen.models.checkpoint import gguf, safetensors, tokenizer
 from smidgen.models.facts import published_as
 from smidgen.models.lineage import Lineage, Origin
@@ -95,7 +95,7 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Model:
     config = safetensors.read_config(folder)
     architecture = (config.get("architectures") or [config.get("model_type")])[0]
     family = families.for_architecture(str(architecture))
-    module = safetensors.read_module(folder, dtype)
+    module = _uneven_module(folder, dtype) if uneven.KEY in config else safetensors.read_module(folder, dtype)
     record = folder / safetensors.LINEAGE_FILE
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     origin = Origin(name=str(folder), sha256="", bytes=stored, parameters=_count(module))
@@ -142,6 +142,28 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
         base_model=published_as(metadata),
     )
     return Model(module, model_tokenizer, family, Lineage(origin))
+
+
+def _uneven_module(folder: Path, dtype: torch.dtype) -> Any:
+    """Load a folder whose blocks differ, which transformers itself cannot build."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        state = {
+            name: value for file in sorted(folder.glob("*.safetensors")) for name, value in load_file(file).items()
+        }
+        module = build_module(config, {name: value.to(dtype) for name, value in state.items()}, folder)
+        if (folder / "generation_config.json").is_file():
+            module.generation_config = GenerationConfig.from_pretrained(folder)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DamagedFile(
+            f"The weights in {folder} cannot be read: {first}", remedy="Fetch the model again."
+        ) from error
+    return module
 
 
 def _gguf_config(family: families.Family, file: gguf.GgufFile) -> Any:
@@ -211,6 +233,9 @@ def build_module(config: Any, state: dict[str, Any], path: Path) -> Any:
     """Make the transformers model of a configuration and fill it; ``path`` names the file in errors."""
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    if uneven.counts(config) is not None:
+        family = families.for_architecture(_kind(config).__name__)
+        return uneven.read_module(_kind(config), config, family.anatomy(config), state, path)
     dtype = next(iter(state.values())).dtype
     try:
         module, report = _kind(config).from_pretrained(

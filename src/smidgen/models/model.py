@@ -58,7 +58,9 @@ class Model:
     @property
     def anatomy(self) -> Anatomy:
         """Where the parts lie, derived from the configuration."""
-        return self.family.anatomy(self.module.config)
+        from smidgen.models.uneven import adjusted
+
+        return adjusted(self.family.anatomy(self.module.config), self.module.config)
 
     @property
     def device(self) -> torch.device:

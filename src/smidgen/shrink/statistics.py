@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import machine
 from smidgen.errors import DamagedFile, InvalidInput, OutOfResources, ReferenceNotFound
-from smidgen.models.anatomy import Anatomy, Site
+from smidgen.models.anatomy import Anatomy, Projection, Site
 from smidgen.models.files import atomic_path
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.precision import autocast, exact
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from smidgen.models.model import Model
 
-FORMAT = 1
-_MAPS = ("mean", "second_moment", "mean_absolute", "hessian")
+FORMAT = 2
+_MAPS = ("mean", "second_moment", "mean_absolute", "magnitude", "head_norm", "relu", "hessian", "gradient")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,14 @@ class Statistics:
         second_moment: Mean x_j², ``[width]``; the diagonal of `hessian`.
         mean_absolute: Root of the sum over windows of (mean over the window's tokens of |x_j|)², ``[width]``
             (Minitron, arXiv 2407.14679).
+        magnitude: Mean |x_j|, ``[width]``.
+        head_norm: Root of the sum over windows of (mean over the window's tokens of ‖output of the head‖)², one
+            value for each query head, of the sites ``attention_output`` (Minitron).
+        relu: Mean ReLU(pre-activation) of every neuron, ``[width]``, of the sites ``mlp_hidden``; empty unless
+            asked for.
         hessian: XᵀX / tokens, ``[width, width]``; empty unless asked for.
+        gradient: ∂loss/∂w of the mean next-token loss, by the weight's name and in its shape; empty unless asked
+            for.
     """
 
     tokens: int
@@ -52,7 +59,11 @@ class Statistics:
     mean: dict[str, torch.Tensor] = field(default_factory=dict)
     second_moment: dict[str, torch.Tensor] = field(default_factory=dict)
     mean_absolute: dict[str, torch.Tensor] = field(default_factory=dict)
+    magnitude: dict[str, torch.Tensor] = field(default_factory=dict)
+    head_norm: dict[str, torch.Tensor] = field(default_factory=dict)
+    relu: dict[str, torch.Tensor] = field(default_factory=dict)
     hessian: dict[str, torch.Tensor] = field(default_factory=dict)
+    gradient: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file, which appears only when it is whole."""
@@ -99,39 +110,55 @@ def collect(
     *,
     sites: Iterable[str] | None = None,
     hessians: bool = False,
+    preactivations: bool = False,
+    gradients: Iterable[str] = (),
     batch: int = 8,
     progress: Progress = silent,
 ) -> Statistics:
     """Run a model over calibration windows and collect its figures; the model stays as it was.
 
-    Sums are kept in float64, Hessians in float32; the forward pass itself runs in bfloat16 where the hardware
-    is quick at that.
+    Sums are kept in float64, Hessians and gradients in float32; the forward pass itself runs in bfloat16 where the
+    hardware is quick at that.
 
     Args:
         model: What to look at.
         windows: int64 token ids ``[windows, length]``.
         sites: Names of the sites wanted (`Anatomy.sites`); None: all; empty: block figures only.
         hessians: Whether to collect XᵀX as well: ``hessian_bytes`` says what memory that takes.
-        batch: Windows at a time.
+        preactivations: Whether to look at what goes into the activation function, at the sites ``mlp_hidden``.
+        gradients: Names of the weights whose gradient is wanted; the pass then runs backward too.
+        batch: Windows at a time; one where gradients are wanted, since the logits are large.
         progress: Receives reports.
 
     Raises:
         InvalidInput: The windows are empty or hold ids that the model has not.
-        ReferenceNotFound: No site has a given name.
-        OutOfResources: The Hessians do not fit this machine's free memory.
+        ReferenceNotFound: No site or weight has a given name.
+        OutOfResources: Hessians or gradients do not fit this machine's free memory.
     """
     import torch
 
     anatomy = model.anatomy
     check_windows(windows, anatomy)
     chosen = _chosen_sites(anatomy, sites)
-    if hessians and model.device.type == "cpu":
-        _require_memory(hessian_bytes(anatomy, [site.name for site in chosen]))
-    sums = {site.name: _SiteSums(site_width(anatomy, site), hessians, model.device) for site in chosen}
+    slopes = _Gradients(model, gradients)
+    if model.device.type == "cpu":
+        squares = hessian_bytes(anatomy, [site.name for site in chosen]) if hessians else 0
+        _require_memory(squares + slopes.bytes)
+    sums = {site.name: _SiteSums(anatomy, site, hessians, preactivations, model.device) for site in chosen}
     stream = _StreamSums(len(anatomy.blocks), model.device)
-    with torch.no_grad(), evaluating(model), _hooks(model, chosen, sums, stream), autocast(model.device.type):
-        for part in track(torch.split(windows, batch), "reading statistics", progress, unit="batches"):
-            model.module.base_model(input_ids=part.to(model.device), use_cache=False)
+    size = 1 if slopes.total else batch
+    with evaluating(model), _hooks(model, chosen, sums, stream), autocast(model.device.type):
+        for part in track(torch.split(windows, size), "reading statistics", progress, unit="batches"):
+            if slopes.total:
+                slopes.add(part.to(model.device))
+                continue
+            with torch.no_grad():
+                model.module.base_model(input_ids=part.to(model.device), use_cache=False)
+    return _finished(windows, sums, stream, slopes)
+
+
+def _finished(windows: torch.Tensor, sums: dict[str, _SiteSums], stream: _StreamSums, slopes: _Gradients) -> Statistics:
+    """Turn sums into means."""
     count, tokens = len(windows), windows.numel()
     return Statistics(
         tokens=tokens,
@@ -141,7 +168,11 @@ def collect(
         mean={name: (entry.total / tokens).float().cpu() for name, entry in sums.items()},
         second_moment={name: (entry.squares / tokens).float().cpu() for name, entry in sums.items()},
         mean_absolute={name: entry.absolute.sqrt().float().cpu() for name, entry in sums.items()},
+        magnitude={name: (entry.magnitude / tokens).float().cpu() for name, entry in sums.items()},
+        head_norm={name: entry.heads.sqrt().float().cpu() for name, entry in sums.items() if entry.heads is not None},
+        relu={name: (entry.relu / tokens).float().cpu() for name, entry in sums.items() if entry.relu is not None},
         hessian={name: entry.products.div_(tokens).cpu() for name, entry in sums.items() if entry.products is not None},
+        gradient={name: (total / max(1, slopes.tokens)).cpu() for name, total in slopes.total.items()},
     )
 
 
@@ -206,34 +237,89 @@ def _require_memory(needed: int) -> None:
     _, free = machine.memory()
     if needed > free:
         raise OutOfResources(
-            f"The Hessians take {needed / 1e6:,.0f} MB of memory, and {free / 1e6:,.0f} MB are free.",
+            f"The statistics take {needed / 1e6:,.0f} MB of memory, and {free / 1e6:,.0f} MB are free.",
             remedy="Collect them for fewer sites at a time.",
         )
 
 
 class _SiteSums:
-    """Running sums of one site's inputs."""
+    """Running sums of one site's inputs, and of what made them."""
 
-    def __init__(self, width: int, hessian: bool, device: torch.device) -> None:
+    def __init__(self, anatomy: Anatomy, site: Site, hessian: bool, preactivations: bool, device: torch.device) -> None:
         import torch
 
+        width, role = site_width(anatomy, site), site.name.rpartition(".")[2]
+        heads = anatomy.blocks[site.block].query_heads if site.block is not None and role == "attention_output" else 0
         self.total = torch.zeros(width, dtype=torch.float64, device=device)
         self.squares = torch.zeros_like(self.total)
         self.absolute = torch.zeros_like(self.total)
+        self.magnitude = torch.zeros_like(self.total)
+        self.heads = torch.zeros(heads, dtype=torch.float64, device=device) if heads else None
+        self.relu = torch.zeros_like(self.total) if preactivations and role == "mlp_hidden" else None
         self.products = torch.zeros(width, width, dtype=torch.float32, device=device) if hessian else None
 
     def add(self, inputs: torch.Tensor) -> None:
         """Take in ``[batch, length, width]``."""
         import torch
 
-        with exact(inputs.device.type):
+        with exact(inputs.device.type), torch.no_grad():
             values = inputs.detach().float()
+            absolute = values.abs()
             self.total += values.sum((0, 1), dtype=torch.float64)
             self.squares += values.square().sum((0, 1), dtype=torch.float64)
-            self.absolute += values.abs().mean(1).double().square().sum(0)
+            self.absolute += absolute.mean(1).double().square().sum(0)
+            self.magnitude += absolute.sum((0, 1), dtype=torch.float64)
+            if self.heads is not None:
+                norms = values.reshape(*values.shape[:2], len(self.heads), -1).norm(dim=-1)
+                self.heads += norms.mean(1).double().square().sum(0)
             if self.products is not None:
                 flat = values.flatten(0, 1)
                 self.products.addmm_(flat.T, flat)
+
+    def add_preactivation(self, values: torch.Tensor) -> None:
+        """Take in what goes into the activation function, ``[batch, length, width]``."""
+        import torch
+
+        assert self.relu is not None
+        self.relu += values.detach().float().clamp_min(0).sum((0, 1), dtype=torch.float64)
+
+
+class _Gradients:
+    """Running sums of the gradient of the next-token loss, for the weights that were named."""
+
+    def __init__(self, model: Model, names: Iterable[str]) -> None:
+        known = dict(model.module.named_parameters())
+        wanted = list(dict.fromkeys(names))
+        for name in wanted:
+            if name not in known:
+                raise ReferenceNotFound.among("weight", name, known)
+        self.model, self.weights, self.tokens = model, {name: known[name] for name in wanted}, 0
+        self.bytes = sum(4 * weight.numel() for weight in self.weights.values())
+        self.total: dict[str, torch.Tensor] = {}
+        if wanted:
+            import torch
+
+            self.total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in self.weights.items()}
+
+    def add(self, tokens: torch.Tensor) -> None:
+        """Read ``[windows, length]`` forward and backward."""
+        import torch
+        import torch.nn.functional as functional
+
+        flags = {weight: weight.requires_grad for weight in self.weights.values()}
+        try:
+            for weight in self.weights.values():
+                weight.requires_grad_(True)
+            with torch.enable_grad():
+                logits = self.model.module(input_ids=tokens, use_cache=False).logits[:, :-1].flatten(0, 1).float()
+                loss = functional.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum")
+                found = torch.autograd.grad(loss, list(self.weights.values()))
+        finally:
+            for weight, flag in flags.items():
+                weight.requires_grad_(flag)
+        for total, gradient in zip(self.total.values(), found, strict=True):
+            total += gradient
+        self.tokens += len(logits)
 
 
 class _StreamSums:
@@ -264,6 +350,10 @@ def _hooks(model: Model, sites: list[Site], sums: dict[str, _SiteSums], stream: 
     def reading(entry: _SiteSums) -> Callable[[Any, tuple[Any, ...]], None]:
         return lambda _, inputs: entry.add(inputs[0])
 
+    def activating(entry: _SiteSums, source: Projection) -> Callable[[Any, tuple[Any, ...], Any], None]:
+        rows = slice(*source.rows) if source.rows else slice(None)
+        return lambda _, inputs, output: entry.add_preactivation(output[..., rows])
+
     def passing(index: int) -> Callable[[Any, tuple[Any, ...], Any], None]:
         return lambda _, inputs, output: stream.add(index, inputs[0], output)
 
@@ -277,6 +367,11 @@ def _hooks(model: Model, sites: list[Site], sums: dict[str, _SiteSums], stream: 
             else:
                 first = module.get_submodule(site.modules[0])
                 handles.append(first.register_forward_pre_hook(reading(sums[site.name])))
+                if sums[site.name].relu is not None:
+                    projections = anatomy.blocks[site.block].projections
+                    source = projections.get("gate", projections["up"])
+                    layer = module.get_submodule(source.path)
+                    handles.append(layer.register_forward_hook(activating(sums[site.name], source)))
         for block in anatomy.blocks:
             handles.append(module.get_submodule(block.path).register_forward_hook(passing(block.index)))
         yield

@@ -1,17 +1,16 @@
-"""Prune: the pass that removes whole parts of a model."""
+"""Prune: the pass that removes parts of a model."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from smidgen import machine
 from smidgen.errors import InvalidInput
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.prune import criteria, structures
-from smidgen.shrink.prune.criteria import Criterion, Evidence
-from smidgen.shrink.prune.repair import FREE_MEMORY_SHARE, repair_neurons
-from smidgen.shrink.prune.structures import Structure
+from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs
+from smidgen.shrink.prune.languages import Alphabet
+from smidgen.shrink.prune.structures import BlockStructure, Structure, WeightStructure
 
 if TYPE_CHECKING:
     import torch
@@ -19,60 +18,134 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.shrink.statistics import Statistics
 
-HIDDEN = "mlp_hidden"
+OWN_FIELDS = {"head": ("whole_groups",), "weight": ("per",), "synapse": ("pattern",)}
+"""Fields of `Prune` that are handed to a structure."""
 
 
 def round_keep(structure: str, keep: int, model: Model) -> int:
     """Round a count down to what keeps the fast paths, at least to one step.
 
-    Layers are counted singly, neurons in steps of 256 (32 in models too narrow for that), tokens in steps of 256.
+    Layers are counted singly, neurons and hidden channels in steps of 256 (32 in models too narrow for that), tokens
+    in steps of 256, heads so that every group keeps as many.
 
     Args:
         structure: Kind of part.
         keep: How many shall stay.
         model: The model.
     """
-    step = structures.find(structure).step(model.anatomy)
+    return _rounded(structures.find(structure), keep, model)
+
+
+def _rounded(structure: Structure, keep: int, model: Model) -> int:
+    step = structure.step(model.anatomy)
     return max(step, keep // step * step)
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Remove whole layers, neurons or tokens; the result is a smaller model of the same kind.
+    """Remove layers, heads, neurons, hidden channels, tokens or single weights.
+
+    An even cut is an ordinary model of the same kind. An uneven one (``uneven``, ``allocation``) reloads in smidgen
+    and, where blocks are Llama's, runs in llama.cpp.
 
     Attributes:
-        structure: What goes: ``layer``, ``neuron`` or ``vocabulary``.
-        criterion: What goes first: ``block_influence``, ``loss``, ``activation``, ``l2``, ``use``; each scores some
-            structures only.
-        keep: How many layers, neurons per block or tokens stay; rounded down by `round_keep`.
-        repair: Whether the layer that read removed neurons takes over their share by least squares. Layers and
+        structure: What goes: ``layer``, ``head``, ``neuron``, ``width``, ``vocabulary``, ``weight`` or ``synapse``.
+        criterion: What goes first; each scores some structures only. None: the structure's own.
+        keep: How many layers, hidden channels or tokens, or heads or neurons per block, stay; rounded down by
+            `round_keep`. Single weights have ``sparsity`` or ``pattern`` instead.
+        repair: Whether the layers that read what was removed take over its share by least squares. Layers and
             tokens have none.
-        chosen: Which layers or tokens stay, where that is decided already; the criterion is then not asked.
+        chosen: Which layers, channels or tokens stay, where that is decided already; the criterion is then not asked.
+        sparsity: Share of single weights that goes.
+        per: Whether single weights are compared inside each ``row`` or over the whole matrix (``layer``).
+        pattern: N:M, how many of how many consecutive inputs stay.
+        whole_groups: Whether heads go in whole groups with their key/value head.
+        uneven: Whether blocks may keep different counts of heads, neurons or weights, by their scores.
+        allocation: How many heads or neurons each block keeps, where that is decided already.
+        rounds: In how many rounds the cut is made, each scored and repaired anew.
+        keep_language: Keep every token of these languages or scripts (``en``, ``de,fr``, ``Latin``); ``keep`` may
+            then be left out.
 
     Example:
         >>> Prune("neuron", "use", keep=1024)
         Traceback (most recent call last):
-        smidgen.errors.InvalidInput: The criterion 'use' cannot score neuron. For neuron take activation or l2.
+        smidgen.errors.InvalidInput: The criterion 'use' cannot score neuron. For neuron take one of activation, gelu, \
+l1, l2, relu, taylor, wanda.
     """
 
     structure: str
-    criterion: str
-    keep: int
+    criterion: str | None = None
+    keep: int | None = None
     repair: bool = True
     chosen: tuple[int, ...] | None = None
+    sparsity: float | None = None
+    per: str = "row"
+    pattern: str = "2:4"
+    whole_groups: bool = False
+    uneven: bool = False
+    allocation: tuple[int, ...] | None = None
+    rounds: int = 1
+    keep_language: str | None = None
 
     def __post_init__(self) -> None:
-        structure, criterion = structures.find(self.structure), criteria.find(self.criterion)
-        if self.structure not in criterion.structures:
-            known = " or ".join(criteria.names_for(self.structure))
+        structure = self._structure()
+        if self.criterion is None:
+            object.__setattr__(self, "criterion", structure.criterion)
+        self._check_criterion()
+        self._check_amount(structure)
+        self._check_options(structure)
+        if self.chosen is not None:
+            self._check_chosen(structure)
+
+    def _check_criterion(self) -> None:
+        if self.structure not in self._criterion().structures:
+            known = ", ".join(criteria.names_for(self.structure))
             raise InvalidInput(
                 f"The criterion {self.criterion!r} cannot score {self.structure}.",
-                remedy=f"For {self.structure} take {known}.",
+                remedy=f"For {self.structure} take one of {known}.",
             )
-        if self.keep < 1:
-            raise InvalidInput(f"{self.keep} {structure.unit} cannot stay.", remedy="Keep at least 1.")
-        if self.chosen is None:
+
+    def _check_amount(self, structure: Structure) -> None:
+        if isinstance(structure, WeightStructure):
+            if self.keep is not None:
+                raise InvalidInput(f"{self.structure} takes no 'keep'.", remedy="Give 'sparsity' or 'pattern'.")
+            if self.structure == "weight" and not 0 < (self.sparsity or 0) < 1:
+                raise InvalidInput(
+                    f"A sparsity of {self.sparsity} cannot be.", remedy="Give 'sparsity' between 0 and 1, as 0.5."
+                )
             return
+        if self.keep is None and self.allocation is None and self.keep_language is None:
+            raise InvalidInput(f"Nothing says how many {structure.unit} stay.", remedy="Give 'keep'.")
+        if self.keep is not None and self.keep < 1:
+            raise InvalidInput(f"{self.keep} {structure.unit} cannot stay.", remedy="Keep at least 1.")
+
+    def _check_options(self, structure: Structure) -> None:
+        """Refuse options that mean nothing for this kind of part."""
+        by_block = isinstance(structure, BlockStructure)
+        for name, fits in (
+            ("sparsity", self.structure == "weight"),
+            ("per", self.structure == "weight"),
+            ("pattern", self.structure == "synapse"),
+            ("whole_groups", self.structure == "head"),
+            ("uneven", by_block or self.structure == "weight"),
+            ("allocation", by_block),
+            ("rounds", structure.iterative and self.chosen is None and self.allocation is None),
+            ("keep_language", self.structure == "vocabulary"),
+        ):
+            default = next(field.default for field in fields(self) if field.name == name)
+            if not fits and getattr(self, name) != default:
+                raise InvalidInput(f"{name!r} does not go with this cut of {self.structure}.", remedy="Leave it out.")
+        if self.keep_language is not None:
+            Alphabet.of(self.keep_language)
+        if self.rounds < 1:
+            raise InvalidInput(f"{self.rounds} rounds cannot be.", remedy="Give at least 1.")
+        if self.allocation is not None:
+            object.__setattr__(self, "allocation", tuple(self.allocation))
+            if min(self.allocation, default=-1) < 0:
+                raise InvalidInput("'allocation' must say for each block how many it keeps, 0 or more.")
+
+    def _check_chosen(self, structure: Structure) -> None:
+        assert self.chosen is not None
         if not structure.listed:
             raise InvalidInput(f"One list cannot say which {structure.unit} stay.", remedy="Leave 'chosen' out.")
         object.__setattr__(self, "chosen", tuple(self.chosen))
@@ -98,39 +171,43 @@ class Prune:
             progress: Receives reports.
 
         Raises:
-            InvalidInput: ``keep`` or ``chosen`` does not fit the model.
+            InvalidInput: ``keep``, ``chosen`` or ``allocation`` does not fit the model.
         """
-        import torch
-
+        from smidgen.shrink.prune.cutting import cut_parts, cut_weights
         from smidgen.shrink.statistics import check_windows
 
         check_windows(calibration, model.anatomy)
-        structure = structures.find(self.structure)
+        structure = self._structure()
+        evidence = Evidence(calibration, statistics, token_use, progress)
+        if isinstance(structure, WeightStructure):
+            result = cut_weights(self, structure, model, evidence)
+            return self._recorded(result, self.keep, None)
         keep = self._count(structure, model, progress)
-        statistics = self._statistics(model, calibration, statistics, progress)
-        if self.chosen is not None:
-            kept = torch.tensor(self.chosen, dtype=torch.long)
-            structure.check(model, kept)
-        else:
-            evidence = Evidence(calibration, statistics, token_use, progress)
-            kept = self._criterion().choose(model, self.structure, keep, evidence)
-        result = structure.remove(model, kept)
-        if self._repairs():
-            result = repair_neurons(model, result, kept, calibration, statistics=statistics, progress=progress)
-        return result.with_step("prune", **self._parameters(keep, kept))
+        result, kept = cut_parts(self, structure, model, keep, evidence)
+        return self._recorded(result, keep, kept)
+
+    def _structure(self) -> Structure:
+        own = {name: getattr(self, name) for name in OWN_FIELDS.get(self.structure, ())}
+        return structures.find(self.structure, **own)
 
     def _criterion(self) -> Criterion:
-        return criteria.find(self.criterion)
+        return criteria.find(str(self.criterion))
 
-    def _repairs(self) -> bool:
-        return self.repair and self.structure == "neuron"
+    def needs(self) -> Needs | None:
+        """Return what the criterion reads of the text, None where it is not asked or reads none."""
+        decided = self.chosen is not None
+        return None if decided else self._criterion().needs(self.structure)
 
     def _count(self, structure: Structure, model: Model, progress: Progress) -> int:
         """Return the count that stays, or say why it cannot be."""
         present, least = structure.size(model.anatomy), structure.least(model)
+        if self.allocation is not None:
+            return self._allocated(structure, model)
+        if self.keep is None:
+            return present
         if self.chosen is not None and self.chosen[-1] >= present:
             raise InvalidInput(f"'chosen' names {self.chosen[-1]}, and the model has {present:,} {structure.unit}.")
-        keep = self.keep if self.chosen is not None else round_keep(self.structure, self.keep, model)
+        keep = self.keep if self.chosen is not None else _rounded(structure, self.keep, model)
         if self.keep >= present or keep < least or self.keep < least:
             raise InvalidInput(
                 f"{self.keep:,} of {present:,} {structure.unit} cannot be kept.",
@@ -140,23 +217,48 @@ class Prune:
             progress(Event("pruning", note=f"{self.keep:,} {structure.unit} rounded to {keep:,}"))
         return keep
 
-    def _statistics(
-        self, model: Model, calibration: torch.Tensor, given: Statistics | None, progress: Progress
-    ) -> Statistics | None:
-        """Return the figures that criterion and repair read, collected in one pass where memory allows."""
-        from smidgen.shrink.statistics import collect, hessian_bytes
+    def _allocated(self, structure: Structure, model: Model) -> int:
+        """Check the counts of the blocks and return the largest."""
+        assert self.allocation is not None and isinstance(structure, BlockStructure)
+        blocks, step = model.anatomy.blocks, structure.step(model.anatomy)
+        if len(self.allocation) != len(blocks):
+            raise InvalidInput(f"'allocation' lists {len(self.allocation)} blocks, and the model has {len(blocks)}.")
+        for block, count in zip(blocks, self.allocation, strict=True):
+            least, most = structure.fewest(block), structure.present(block)
+            if not least <= count <= most or (count % step and count != most):
+                raise InvalidInput(
+                    f"Layer {block.index} cannot keep {count} {structure.unit}.",
+                    remedy=f"Give multiples of {step} from {least} to {most}.",
+                )
+        return max(self.allocation)
 
-        roles = None if self.chosen is not None else self._criterion().needs
-        if roles is None and not self._repairs():
-            return given
-        wanted = {*(roles or ()), *([HIDDEN] if self._repairs() else [])}
-        sites = [f"{block.path}.{role}" for block in model.anatomy.blocks for role in sorted(wanted)]
-        hessians = self._repairs() and hessian_bytes(model.anatomy, sites) < FREE_MEMORY_SHARE * machine.memory()[1]
-        if given is not None and given.mean_absolute.keys() >= set(sites):
-            return given
-        return collect(model, calibration, sites=sites, hessians=hessians, progress=progress)
+    def _recorded(self, result: Model, keep: int | None, kept: Any) -> Model:
+        """Add the step to the lineage; which tokens stay stands in the lineage's own map."""
+        values = asdict(self) | {"chosen": None} | ({} if self.keep is None else {"keep": keep})
+        if self.structure in ("layer", "width"):
+            values["chosen"] = kept.tolist()
+        if self.keep_language is not None:
+            values["keep"] = len(kept)
+        if self.allocation is not None:
+            values["allocation"] = list(self.allocation)
+        # A repetition takes what was chosen, in one round.
+        values["rounds"] = 1 if values["chosen"] is not None else self.rounds
+        always = ("structure", "criterion", "keep", "repair", "chosen")
+        defaults = {field.name: field.default for field in fields(self)}
+        step = {name: value for name, value in values.items() if name in always or value != defaults[name]}
+        result = result.with_step("prune", **step)
+        if isinstance(self._structure(), WeightStructure):
+            result = replace(result, lineage=result.lineage.noted(sparse_note(result)))
+        return result
 
-    def _parameters(self, keep: int, kept: torch.Tensor) -> dict[str, Any]:
-        """Return the step's parameters; which tokens stay stands in the lineage's own map."""
-        chosen = kept.tolist() if self.structure == "layer" else None
-        return asdict(replace(self, keep=keep, chosen=None)) | {"chosen": chosen}
+
+def sparse_note(model: Model) -> str:
+    """Say what zeros among the weights of the blocks are worth.
+
+    Args:
+        model: The pruned model.
+    """
+    names = dict.fromkeys(each.weight for block in model.anatomy.blocks for each in block.projections.values())
+    zero = sum(int((model.weight(name) == 0).sum()) for name in names)
+    count = sum(model.weight(name).numel() for name in names)
+    return f"{zero / count:.1%} of the blocks' weights are zero: same size and same speed unless stored sparse."

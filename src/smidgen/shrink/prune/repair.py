@@ -1,9 +1,9 @@
-"""Least-squares repair: the layer that reads what was removed takes over its share."""
+"""Least-squares repair: the layers that read what was removed take over its share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from smidgen import machine
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 DAMPING = 0.01
 FREE_MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A matrix that reads what was removed.
+
+    Attributes:
+        site: Name of the site whose inputs it reads.
+        inputs: The inputs that stay, int64 ``[k]``, rising.
+    """
+
+    site: str
+    inputs: torch.Tensor
 
 
 def least_squares_update(
@@ -83,53 +96,57 @@ def output_error(weight: torch.Tensor, hessian: torch.Tensor, kept: torch.Tensor
     return float(((change @ hessian.cpu().double()) * change).sum())
 
 
-def repair_neurons(
+def repair(
     model: Model,
     pruned: Model,
-    kept: torch.Tensor,
+    readers: Mapping[str, Reader],
     calibration: torch.Tensor,
     *,
     statistics: Statistics | None = None,
     progress: Progress = silent,
 ) -> Model:
-    """Replace the down projections of a model that lost neurons by their least-squares update.
+    """Replace the matrices that read what was removed by their least-squares update.
 
     The result shares its other weights with ``pruned``, which is used up by it.
 
     Args:
         model: The model before.
-        pruned: The model after; its down projections are those of ``model``, sliced.
-        kept: Neurons that stayed, ``[blocks, keep]``.
+        pruned: The model after; its matrices are those of ``model``, cut. Rows that were cut of a reader as well
+            are cut of its update.
+        readers: Which matrices read it, by the weight's name.
         calibration: Tokens, ``[windows, length]``.
-        statistics: The Hessians of ``mlp_hidden`` where they were collected already; None: collected here, as
+        statistics: The Hessians of the readers' sites where they were collected already; None: collected here, as
             many at a time as half of the free memory holds.
         progress: Receives reports.
     """
-    before, weights = model.anatomy, {}
-    for group, hessians in _hessians(model, calibration, statistics, progress):
-        for index in track(group, "repairing", progress, unit="blocks"):
-            block = before.blocks[index]
-            name = block.projections["down"].weight
-            hessian = hessians[f"{block.path}.mlp_hidden"]
-            weights[name] = least_squares_update(model.weight(name), hessian, kept[index])
+    by_site: dict[str, list[str]] = {}
+    for name, reader in readers.items():
+        by_site.setdefault(reader.site, []).append(name)
+    weights = {}
+    for group, hessians in _hessians(model, list(by_site), calibration, statistics, progress):
+        for site in track(group, "repairing", progress, unit="sites"):
+            for name in by_site[site]:
+                update = least_squares_update(model.weight(name), hessians[site], readers[name].inputs)
+                weights[name] = update
     module = rebuild(pruned, pruned.config, dict(pruned.module.state_dict()) | weights)
     return replace(pruned, module=module, packed=packed_without(pruned, weights))
 
 
 def _hessians(
-    model: Model, calibration: torch.Tensor, statistics: Statistics | None, progress: Progress
-) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Yield indices of blocks with their Hessians."""
+    model: Model, sites: list[str], calibration: torch.Tensor, statistics: Statistics | None, progress: Progress
+) -> Iterator[tuple[list[str], dict[str, torch.Tensor]]]:
+    """Yield names of sites with their Hessians."""
     from smidgen.shrink.statistics import collect, hessian_bytes
 
-    anatomy = model.anatomy
-    sites = [f"{block.path}.mlp_hidden" for block in anatomy.blocks]
     if statistics is not None and statistics.hessian.keys() >= set(sites):
-        yield list(range(len(sites))), statistics.hessian
+        yield sites, statistics.hessian
         return
     share = FREE_MEMORY_SHARE * machine.memory()[1]
-    size = max(1, int(share // hessian_bytes(anatomy, sites[:1])))
-    for first in range(0, len(sites), size):
-        group = sites[first : first + size]
-        found = collect(model, calibration, sites=group, hessians=True, progress=progress)
-        yield list(range(first, first + len(group))), found.hessian
+    group: list[str] = []
+    for index, site in enumerate(sites):
+        group.append(site)
+        following = [*group, *sites[index + 1 : index + 2]]
+        if index + 1 < len(sites) and hessian_bytes(model.anatomy, following) <= share:
+            continue
+        yield group, collect(model, calibration, sites=group, hessians=True, progress=progress).hessian
+        group = []

@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.shrink.statistics import Statistics
 
+NO_PART = -1.0
+"""The score in places where a block has fewer parts than others: below every real one."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a criterion reads of the calibration text.
+
+    Attributes:
+        roles: Roles of the sites whose figures it reads (``mlp_hidden``); none for figures of blocks only.
+        hessians: Whether it reads their Hessians.
+        preactivations: Whether it reads what goes into the activation function.
+        gradients: Whether it reads the gradient of every weight that belongs to the parts.
+    """
+
+    roles: tuple[str, ...] = ()
+    hessians: bool = False
+    preactivations: bool = False
+    gradients: bool = False
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -32,18 +52,43 @@ class Evidence:
     token_use: torch.Tensor | None = None
     progress: Progress = silent
 
+    @property
+    def figures(self) -> Statistics:
+        """The statistics, which a criterion that needs some is always given."""
+        assert self.statistics is not None
+        return self.statistics
+
+
+@dataclass(frozen=True)
+class WeightEvidence:
+    """What a criterion may look at when it scores the single weights of one matrix.
+
+    Attributes:
+        second_moment: Mean x² of every input, ``[in]``.
+        hessian: X Xᵀ / tokens, ``[in, in]``; None unless the criterion needs it.
+        gradient: ∂loss/∂w, ``[out, in]``; None unless the criterion needs it.
+    """
+
+    second_moment: torch.Tensor
+    hessian: torch.Tensor | None = None
+    gradient: torch.Tensor | None = None
+
 
 class Criterion:
     """A way of scoring; what scores low goes first.
 
     Attributes:
         structures: The kinds of part it can score.
-        needs: Roles of the sites whose statistics it reads (``mlp_hidden``); empty for figures of blocks only;
-            None where it needs no statistics.
+        comparable: Whether scores of different blocks are on one scale, so that an uneven cut takes them as they
+            are; others are first centred and scaled block by block.
     """
 
     structures: ClassVar[tuple[str, ...]]
-    needs: ClassVar[tuple[str, ...] | None] = None
+    comparable: ClassVar[bool] = False
+
+    def needs(self, structure: str) -> Needs | None:
+        """Return what it reads of the text to score these parts; None: nothing."""
+        return None
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
         """Score every part, finite and not negative, float32 on the CPU.
@@ -54,9 +99,15 @@ class Criterion:
             evidence: What there is to go by.
 
         Returns:
-            ``[blocks]`` for layers, ``[blocks, neurons]`` for neurons, ``[vocabulary]`` for tokens.
+            ``[blocks]`` for layers, ``[blocks, heads]`` for heads, ``[blocks, neurons]`` for neurons, ``[hidden]``
+            for the width, ``[vocabulary]`` for tokens. Blocks with fewer parts than others are filled up with
+            `NO_PART`.
         """
-        raise TypeError(f"{type(self).__name__} does not score")
+        raise TypeError(f"{type(self).__name__} does not score parts")
+
+    def score_weights(self, weight: torch.Tensor, evidence: WeightEvidence) -> torch.Tensor:
+        """Score every single weight of one matrix ``[out, in]``, finite and not negative, in its shape."""
+        raise TypeError(f"{type(self).__name__} does not score single weights")
 
     def choose(self, model: Model, structure: str, keep: int, evidence: Evidence) -> torch.Tensor:
         """Choose what stays, int64 indices in rising order along the last axis, by the scores."""
@@ -87,7 +138,7 @@ def names_for(structure: str) -> tuple[str, ...]:
     """List the criteria that can score a kind of part.
 
     Example:
-        >>> names_for("neuron")
-        ('activation', 'l2')
+        >>> names_for("synapse")
+        ('l1', 'l2', 'sparsegpt', 'taylor', 'wanda')
     """
     return tuple(name for name in names() if structure in find(name).structures)

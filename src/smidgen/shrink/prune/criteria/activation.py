@@ -1,24 +1,28 @@
-"""How strongly a neuron fires on the calibration text."""
+"""How strongly a part fires on the calibration text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.prune.criteria import Criterion, Evidence
+from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs
+from smidgen.shrink.prune.criteria._parts import padded
 
 if TYPE_CHECKING:
     import torch
 
     from smidgen.models.model import Model
 
+STREAM_READERS = ("attention_input", "mlp_input")
+
 
 @dataclass(frozen=True)
 class Activation(Criterion):
-    """Root of the sum over windows of (mean over the window's tokens of |act(gate)·up|)².
+    """Root of the sum over windows of (mean over the window's tokens of |activation|)².
 
-    Looks at what the neuron gives on real text, not at its weights: the default for neurons. Needs one forward
-    pass. Source: Minitron, arXiv 2407.14679.
+    The activation of a neuron is act(gate)·up, of a head the norm of its output, of a hidden channel what the norms
+    before attention and MLP give, summed over all of them. Looks at what the part gives on real text, not at its
+    weights. Needs one forward pass. Source: Minitron, arXiv 2407.14679.
 
     Example:
         >>> import torch
@@ -26,16 +30,24 @@ class Activation(Criterion):
         [5.0]
     """
 
-    structures: ClassVar[tuple[str, ...]] = ("neuron",)
-    needs: ClassVar[tuple[str, ...] | None] = ("mlp_hidden",)
+    structures: ClassVar[tuple[str, ...]] = ("neuron", "head", "width")
+
+    def needs(self, structure: str) -> Needs:
+        """Return the sites where the parts' outputs are read."""
+        roles = {"neuron": ("mlp_hidden",), "head": ("attention_output",), "width": STREAM_READERS}
+        return Needs(roles[structure])
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
-        """Return the score of every neuron, ``[blocks, neurons]``."""
+        """Return the score of every part."""
         import torch
 
-        assert evidence.statistics is not None
-        found = evidence.statistics.mean_absolute
-        return torch.stack([found[f"{block.path}.mlp_hidden"] for block in model.anatomy.blocks])
+        figures, blocks = evidence.figures, model.anatomy.blocks
+        if structure == "neuron":
+            return padded(figures.mean_absolute.get(f"{block.path}.mlp_hidden", torch.zeros(0)) for block in blocks)
+        if structure == "head":
+            return padded(figures.head_norm.get(f"{block.path}.attention_output", torch.zeros(0)) for block in blocks)
+        sites = [f"{block.path}.{role}" for block in blocks for role in STREAM_READERS]
+        return torch.stack([figures.mean_absolute[site] for site in sites if site in figures.mean_absolute]).sum(0)
 
 
 def activation(values: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.prune.criteria import Criterion, Evidence
+from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +28,14 @@ class BlockInfluence(Criterion):
     """
 
     structures: ClassVar[tuple[str, ...]] = ("layer",)
-    needs: ClassVar[tuple[str, ...] | None] = ()
+
+    def needs(self, structure: str) -> Needs:
+        """Return figures of blocks only."""
+        return Needs()
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
         """Return the influence of every block, ``[blocks]``."""
-        assert evidence.statistics is not None
-        return evidence.statistics.block_influence
+        return evidence.figures.block_influence
 
 
 def block_influence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

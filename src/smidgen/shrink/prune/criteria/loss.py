@@ -1,13 +1,15 @@
-"""How much the output changes when a block is really left out."""
+"""How much the output changes when a part is really left out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.progress import Progress, silent, track
-from smidgen.shrink.prune.criteria import Criterion, Evidence
+from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs
+from smidgen.shrink.prune.criteria._parts import padded
 from smidgen.shrink.prune.structures.layer import with_layers
 
 if TYPE_CHECKING:
@@ -21,11 +23,11 @@ SPARE = 4
 
 @dataclass(frozen=True)
 class Loss(Criterion):
-    """Mean KL(source ‖ model without the block), in nats: leave one out.
+    """Mean KL(source ‖ model without the part), in nats: leave one out.
 
     The slowest criterion and the most honest. Where several blocks go they go one at a time, each time the one
     whose loss hurts least beside those already gone, since damages do not simply add up; tried are only blocks
-    of low block influence.
+    of low block influence. Heads are left out one by one, each from the whole model.
 
     Attributes:
         candidates: How many blocks of the lowest block influence are tried.
@@ -42,30 +44,37 @@ class Loss(Criterion):
     candidates: int = 12
     windows: int = 4
 
-    structures: ClassVar[tuple[str, ...]] = ("layer",)
-    needs: ClassVar[tuple[str, ...] | None] = ()
+    structures: ClassVar[tuple[str, ...]] = ("layer", "head")
+    comparable: ClassVar[bool] = True
+
+    def needs(self, structure: str) -> Needs | None:
+        """Return figures of blocks only, for layers."""
+        return Needs() if structure == "layer" else None
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
-        """Return the KL without each block alone, ``[blocks]``."""
+        """Return the KL without each block alone, ``[blocks]``, or each head alone, ``[blocks, heads]``."""
         import torch
 
         windows, every = evidence.windows[: self.windows], range(len(model.anatomy.blocks))
         source = final_hidden(model, windows)
+        if structure == "head":
+            return _heads(model, windows, source, evidence.progress)
         tried = track(every, "leaving layers out", evidence.progress, unit="layers")
         divergences = [_without(model, windows, source, [i for i in every if i != gone]) for gone in tried]
         return torch.tensor(divergences).clamp_min(0)
 
     def choose(self, model: Model, structure: str, keep: int, evidence: Evidence) -> torch.Tensor:
-        """Choose the blocks that stay, removing one at a time."""
+        """Choose what stays; blocks are removed one at a time."""
         import torch
 
-        assert evidence.statistics is not None
+        if structure != "layer":
+            return super().choose(model, structure, keep, evidence)
         kept = greedy_layers(
             model,
             evidence.windows[: self.windows],
             len(model.anatomy.blocks) - keep,
             self.candidates,
-            influence=evidence.statistics.block_influence,
+            influence=evidence.figures.block_influence,
             progress=evidence.progress,
         )
         return torch.tensor(kept)
@@ -145,6 +154,36 @@ def mean_kl(model: Model, source: torch.Tensor, result: torch.Tensor) -> float:
             ours, theirs = (anatomy.logits(head(states[first : first + CHUNK])) for states in (source, result))
             total += float(divergence.kl(ours, theirs).sum(dtype=torch.float64))
     return total / len(source)
+
+
+def _heads(model: Model, windows: torch.Tensor, source: torch.Tensor, progress: Progress) -> torch.Tensor:
+    """Return the KL without each head alone, ``[blocks, heads]``."""
+    import torch
+
+    rows = []
+    for block in track(model.anatomy.blocks, "leaving heads out", progress, unit="layers"):
+        found = []
+        for head in range(block.query_heads):
+            with silenced(model, block.projections["output"].path, head * block.head_size, block.head_size):
+                found.append(mean_kl(model, source, final_hidden(model, windows)))
+        rows.append(torch.tensor(found).clamp_min(0))
+    return padded(rows)
+
+
+@contextmanager
+def silenced(model: Model, path: str, first: int, count: int) -> Iterator[None]:
+    """Let a linear layer read zeros in ``count`` inputs from ``first`` on."""
+
+    def reading(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        values = inputs[0].clone()
+        values[..., first : first + count] = 0
+        return (values, *inputs[1:])
+
+    handle = model.module.get_submodule(path).register_forward_pre_hook(reading)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _without(model: Model, windows: torch.Tensor, source: torch.Tensor, kept: Sequence[int]) -> float:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from smidgen.models import uneven
 from smidgen.models.model import Model, PackedTensor
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def rebuild(model: Model, config: Any, state: Mapping[str, torch.Tensor]) -> Any
 
     source = model.module
     with torch.device("meta"):
-        module = type(source)(config)
+        module = uneven.fit(type(source)(config), model.family.anatomy(config))
     module.load_state_dict(state, assign=True)
     module.tie_weights()
     for name, buffer in list(module.named_buffers()):

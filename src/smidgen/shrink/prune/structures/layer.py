@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from smidgen.models import uneven
 from smidgen.shrink.prune.structures import Structure
 from smidgen.shrink.prune.structures._rebuild import copied_state, rebuild
 
@@ -34,6 +35,7 @@ class Layer(Structure):
     """
 
     unit: ClassVar[str] = "layers"
+    criterion: ClassVar[str] = "block_influence"
 
     def size(self, anatomy: Anatomy) -> int:
         """Count the blocks."""
@@ -45,7 +47,7 @@ class Layer(Structure):
 
     def parameters_saved(self, model: Model, keep: int) -> int:
         """Count the weights of the blocks that go."""
-        block = model.module.get_submodule(model.anatomy.blocks[0].path)
+        block = model.module.get_submodule(model.anatomy.blocks[0].path)  # where blocks differ, an estimate
         one: int = sum(parameter.numel() for parameter in block.parameters())
         return (self.size(model.anatomy) - keep) * one
 
@@ -63,7 +65,10 @@ def with_layers(model: Model, kept: Sequence[int], *, state: dict[str, torch.Ten
         values = getattr(config, name, None)
         if values is not None:
             setattr(config, name, [values[index] for index in kept])
+    blocks = uneven.counts(config)
     config.num_hidden_layers = len(kept)
+    if blocks is not None:
+        config = uneven.with_counts(config, [blocks[index] for index in kept])
     before, after = model.anatomy, model.family.anatomy(config)
     weights = state if state is not None else model.module.state_dict()
     paths = {before.blocks[old].path: after.blocks[new].path for new, old in enumerate(kept)}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from smidgen.shrink.prune.structures import Structure
-from smidgen.shrink.prune.structures._rebuild import copied_state, packed_without, rebuild
+from smidgen.models.uneven import Counts, with_counts
+from smidgen.shrink.prune.repair import Reader
+from smidgen.shrink.prune.structures import BlockStructure
+from smidgen.shrink.prune.structures._cut import Cut
 
 if TYPE_CHECKING:
-    import torch
-
     from smidgen.models.anatomy import Anatomy, Block
     from smidgen.models.model import Model
 
@@ -20,45 +19,53 @@ K_QUANT_BLOCK, BLOCK = 256, 32
 
 
 @dataclass(frozen=True)
-class Neuron(Structure):
+class Neuron(BlockStructure):
     """Neurons of every block's MLP: ``keep`` says how many stay in each block.
 
-    A neuron is a row of gate and up and the matching column of down. Every block keeps the same count, chosen
-    by its own ranking, so that the result is an ordinary model. The count is a multiple of 256 where that
-    leaves any (llama.cpp's K-quants need rows of whole 256s), else of 32.
+    A neuron is a row of gate and up and the matching column of down. In an even cut every block keeps the same
+    count, chosen by its own ranking, so that the result is an ordinary model; in an uneven one ``keep`` is the
+    mean, and a block may lose its MLP altogether. Counts are multiples of 256 where that leaves any (llama.cpp's
+    K-quants need rows of whole 256s), else of 32. Repair updates down.
 
     Example:
         >>> import torch
-        >>> Neuron().select(None, torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]]), keep=2).tolist()
-        [[0, 2], [1, 2]]
+        >>> [unit.tolist() for unit in Neuron().units(torch.tensor([3.0, 1.0, 2.0, 4.0]), None, step=2)]
+        [[3, 0], [2, 1]]
     """
 
     unit: ClassVar[str] = "neurons per block"
-    listed: ClassVar[bool] = False
+    criterion: ClassVar[str] = "activation"
+    readers: ClassVar[tuple[str, ...]] = ("mlp_hidden",)
 
-    def size(self, anatomy: Anatomy) -> int:
+    def present(self, block: Block) -> int:
         """Count the neurons of one block."""
-        return anatomy.blocks[0].neurons
+        return block.neurons
 
     def step(self, anatomy: Anatomy) -> int:
         """Return 256, or 32 for models too narrow for that."""
         return K_QUANT_BLOCK if self.size(anatomy) > K_QUANT_BLOCK else BLOCK
 
-    def remove(self, model: Model, kept: torch.Tensor) -> Model:
-        """Build a model of these neurons; int64 ``[blocks, keep]``, each row rising."""
-        config = copy.deepcopy(model.config)
-        config.intermediate_size = kept.shape[1]
-        state, changed = copied_state(model), set()
-        for block, indices in zip(model.anatomy.blocks, kept.to(model.device), strict=True):
-            for path, rows in _rows_read(block, indices).items():
-                for name in (f"{path}.weight", f"{path}.bias"):
-                    if name in state:
-                        state[name] = state[name].index_select(0, rows)
-                        changed.add(name)
-            down = block.projections["down"].weight
-            state[down] = state[down].index_select(1, indices)
-            changed.add(down)
-        return replace(model, module=rebuild(model, config, state), packed=packed_without(model, changed))
+    def remove(self, model: Model, kept: Any) -> Model:
+        """Build a model of these neurons; int64 ``[keep]`` for each block, rising."""
+        cut, counts = Cut(model), []
+        for block, neurons in zip(model.anatomy.blocks, kept, strict=True):
+            counts.append(replace(Counts.of(block), neurons=len(neurons)))
+            if not len(neurons):
+                for role in (*READING, "down"):
+                    if role in block.projections:
+                        cut.drop(f"{block.projections[role].path}.")
+                continue
+            cut.rows(block, {role: neurons for role in READING if role in block.projections})
+            cut.take(block.projections["down"].weight, neurons, axis=1)
+        return cut.build(with_counts(model.config, counts))
+
+    def read_by(self, model: Model, kept: Any) -> dict[str, Reader]:
+        """Return the down projections of the blocks that lose some of their neurons."""
+        return {
+            block.projections["down"].weight: Reader(f"{block.path}.mlp_hidden", neurons)
+            for block, neurons in zip(model.anatomy.blocks, kept, strict=True)
+            if 0 < len(neurons) < block.neurons
+        }
 
     def parameters_saved(self, model: Model, keep: int) -> int:
         """Count the rows and columns that go, biases included."""
@@ -69,15 +76,3 @@ class Neuron(Structure):
                 layer = model.module.get_submodule(block.projections[role].path)
                 saved += going if role in READING and layer.bias is not None else 0
         return saved
-
-
-def _rows_read(block: Block, neurons: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the rows that stay of the layers that feed the neurons, by module path; fused ones are joined."""
-    import torch
-
-    rows: dict[str, list[torch.Tensor]] = {}
-    for role in READING:
-        projection = block.projections[role]
-        first = projection.rows[0] if projection.rows else 0
-        rows.setdefault(projection.path, []).append(neurons + first)
-    return {path: torch.cat(parts) for path, parts in rows.items()}

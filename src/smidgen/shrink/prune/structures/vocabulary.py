@@ -43,6 +43,8 @@ class Vocabulary(Structure):
     """
 
     unit: ClassVar[str] = "tokens"
+    criterion: ClassVar[str] = "use"
+    iterative: ClassVar[bool] = False
 
     def size(self, anatomy: Anatomy) -> int:
         """Count the rows of the embedding."""
