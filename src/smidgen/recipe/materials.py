@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from smidgen.progress import Progress
     from smidgen.shrink.quantize.sensitivity import Sensitivity
 
-WATCHED_SHARE = 0.08
+WATCHED_SHARE, MOST_WATCHED = 0.08, 8
 WATCHED_CHARACTERS = 500
 HEALING_LENGTH = 256
 
@@ -51,7 +51,7 @@ class Materials:
         from smidgen.data.packing import windows
 
         cut = windows(self.texts.calibration, model.tokenizer, length=min(HEALING_LENGTH, self.length), seed=self.seed)
-        watched = max(1, min(16, round(len(cut) * WATCHED_SHARE)))
+        watched = max(1, min(MOST_WATCHED, round(len(cut) * WATCHED_SHARE)))
         return cut[:-watched], cut[-watched:]
 
     def lessons(self) -> tuple[Corpus, Corpus]:

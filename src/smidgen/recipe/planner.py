@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +25,20 @@ from smidgen.shrink.quantize.sensitivity import factors
 
 MEASURED_WINDOWS = 1
 HEALING_BATCH = 4
-STORING = 1.6
-"""Time that storing takes, in units of the time that probing the same model took."""
+STORING, STORING_PER_WINDOW = 0.45, 0.04
+"""Time that storing takes, in units of the time that probing the same model took: as such, and per window."""
+RATES, MANY_STEPS = {"healing": (5e-5, 1e-4), "tuning": (3e-4, 3e-4)}, 200
+"""Learning rates of a few and of many steps: 18 steps at twice the first leave more damage than they find."""
 STEPS_WITHOUT_CLOCK = {"healing": 1500, "tuning": 60}
 MOST_STEPS = {"healing": 4000, "tuning": 120}
 FEWEST_STEPS = {"healing": 8, "tuning": 24}
 """Fewer steps than these change nothing that can be measured."""
-TIMED_STEPS = 2
+TIMED_STEPS, TIMED_BATCH = 2, 2
+LOOK_SHARE = 0.12
+"""Share of a training's time that looking at the held-out loss may take."""
+LOOK_COST = 0.4
+"""What reading a token costs, teacher included, in units of training on it."""
+FEWEST_LOOKS, MOST_LOOKS = 2, 8
 LEAST_SECONDS = {"healing": 15.0, "tuning": 45.0}
 """With less time left not even a few steps are timed."""
 SAFETY = 0.985
@@ -154,7 +162,7 @@ class Planner:
         shape = Shape(**decided["shape"])
         steps = shape.steps(self.whole)
         if steps:
-            storing = decided["probing_seconds"] * STORING
+            storing = decided["probing_seconds"] * (STORING + STORING_PER_WINDOW * self.materials.windows)
             steps += self._healing(f"{name}: healing", steps, reserve + storing)
         model, _ = self.runner.run(steps)
         probed = Probed(model, self.materials, self.progress, source=self.source) if steps else self.source
@@ -248,39 +256,53 @@ class Planner:
     def _left(self) -> float | None:
         return None if self.budget.within is None else self.budget.within - self.journal.elapsed
 
-    def _steps_for(self, kind: str, seconds: float | None, model: Model, parameters: Mapping[str, Any]) -> int:
-        """Return how many training steps fit into the seconds, timing a few real ones."""
-        if seconds is None:
-            return STEPS_WITHOUT_CLOCK[kind]
-        if seconds < LEAST_SECONDS[kind]:
-            return 0
-        self.progress(Event(f"timing {kind}"))
-        training, _ = self.materials.healing(model)
-        started = time.monotonic()
-        operation = Step("distill", {**parameters, "steps": TIMED_STEPS}).build()
-        rate = operation.measure_throughput(model, self.materials.source, training, steps=1)
-        tokens = HEALING_BATCH * training.shape[1]
-        count = int((seconds - (time.monotonic() - started)) * rate / tokens)
-        return min(count, MOST_STEPS[kind]) if count >= FEWEST_STEPS[kind] else 0
+    def _training(self, kind: str, parameters: Mapping[str, Any], reserve: float, model: Model) -> dict[str, int]:
+        """Return how many steps to train and how often to look, by the time left and a few real steps timed.
+
+        Args:
+            kind: ``healing`` or ``tuning``.
+            parameters: Of the distillation.
+            reserve: Seconds to keep for what comes after it.
+            model: What is to be trained.
+
+        Returns:
+            ``steps``, 0 where too few would fit, and ``evaluate_every``.
+        """
+        training, watched = self.materials.healing(model)
+        left = self._left()
+        count = STEPS_WITHOUT_CLOCK[kind]
+        if left is not None:
+            seconds = left - reserve
+            if seconds < LEAST_SECONDS[kind]:
+                return {"steps": 0, "evaluate_every": 0}
+            self.progress(Event(f"timing {kind}"))
+            started = time.monotonic()
+            operation = Step("distill", {**parameters, "steps": TIMED_STEPS, "batch_size": TIMED_BATCH}).build()
+            rate = operation.measure_throughput(model, self.materials.source, training, steps=1)
+            seconds = (seconds - (time.monotonic() - started)) * (1 - LOOK_SHARE)
+            count = min(MOST_STEPS[kind], int(seconds * rate / (HEALING_BATCH * training.shape[1])))
+        looks = int(count * HEALING_BATCH * LOOK_SHARE / (LOOK_COST * len(watched)))
+        between = math.ceil(count / max(FEWEST_LOOKS, min(MOST_LOOKS, looks)))
+        return {"steps": count if count >= FEWEST_STEPS[kind] else 0, "evaluate_every": between}
 
     def _healing(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
-        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 1e-4}
-
-        def choose() -> int:
-            cut, _ = self.runner.run(steps)
-            left = self._left()
-            return self._steps_for("healing", None if left is None else left - reserve, cut, parameters)
-
-        count = self.journal.decide(name, choose, because="what the time left allows at the measured pace")
-        return [Step("distill", {**parameters, "steps": count})] if count else []
+        return self._taught(name, "healing", {}, steps, reserve, "what the time left allows at this pace")
 
     def _tuning(self, name: str, steps: Sequence[Step], reserve: float) -> list[Step]:
-        parameters = {"batch_size": HEALING_BATCH, "learning_rate": 3e-4, "trainable": "norms"}
+        because = "norms cost no bytes and take up part of the rounding"
+        return self._taught(name, "tuning", {"trainable": "norms"}, steps, reserve, because)
 
-        def choose() -> int:
-            stored, _ = self.runner.run(steps)
-            left = self._left()
-            return self._steps_for("tuning", None if left is None else left - reserve, stored, parameters)
+    def _taught(
+        self, name: str, kind: str, parameters: Mapping[str, Any], steps: Sequence[Step], reserve: float, because: str
+    ) -> list[Step]:
+        """Decide on a distillation after the steps so far; none where too little time is left."""
 
-        count = self.journal.decide(name, choose, because="norms cost no bytes and take up part of the rounding")
-        return [Step("distill", {**parameters, "steps": count})] if count else []
+        def choose() -> dict[str, int]:
+            model, _ = self.runner.run(steps)
+            return self._training(kind, parameters, reserve, model)
+
+        decided = self.journal.decide(name, choose, because=because)
+        if not decided["steps"]:
+            return []
+        rate = RATES[kind][decided["steps"] >= MANY_STEPS]
+        return [Step("distill", {"batch_size": HEALING_BATCH, "learning_rate": rate, **parameters, **decided})]

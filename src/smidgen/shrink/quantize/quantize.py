@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 HEAD = "head"
+HEAD_WINDOWS = 12
+"""Windows that the head's moments are taken from; more change nothing that can be measured."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Quantize:
         if not self.needs_sensitivity(model):
             return torch.eye(model.anatomy.hidden_size)
         probed = known or probe(model, calibration[:PROBED_WINDOWS], progress=progress)
-        return head_moments(model, calibration, progress=progress) + probed.embedding
+        return head_moments(model, calibration[:HEAD_WINDOWS], progress=progress) + probed.embedding
 
     def _solver_fields(self) -> dict[str, float]:
         return {"damping": self.damping} if self.solver == "gptq" else {}

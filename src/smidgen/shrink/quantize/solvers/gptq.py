@@ -77,11 +77,14 @@ def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Ten
     mean = diagonal.mean()
     mean = torch.where(mean == 0, 1.0, mean)
     exact = exact + torch.diag(torch.where(diagonal > 0, 0.0, mean))
+    identity = torch.eye(len(exact), dtype=exact.dtype)
     while damping <= MOST_DAMPING:
-        lower, failed = torch.linalg.cholesky_ex(exact + torch.eye(len(exact), dtype=exact.dtype) * mean * damping)
+        # With rows and columns in reverse, H = R·Rᵀ for an upper R, and then U = R⁻¹: H is never inverted.
+        damped = exact + identity * (mean * damping)
+        lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if not failed and bool(upper.isfinite().all()):
+            upper = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
+            if bool(upper.isfinite().all()):
                 found: torch.Tensor = upper.float()
                 return found
         damping *= 10
