@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
 from smidgen.errors import Unsupported
+from smidgen.export import _uneven
 from smidgen.models.checkpoint import gguf, tokenizer
 from smidgen.models.files import atomic_path
 from smidgen.progress import Progress, silent, track
 
 if TYPE_CHECKING:
+    from smidgen.models.families import Family
     from smidgen.models.model import Model
 
 QUANTIZATION_VERSION = 2
@@ -31,13 +33,32 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
         progress: Receives reports.
 
     Raises:
-        Unsupported: The family or the tokenizer has no place in GGUF.
+        Unsupported: The family or the tokenizer has no place in GGUF, or llama.cpp cannot run blocks that differ.
     """
+    require_writable(model.family, uneven=_uneven.differs(model))
     metadata, names = file_metadata(model), _names(model)
     with atomic_path(path) as temporary:
         tensors = (_stored(model, name, stored, float_format) for name, stored in names.items())
         packing = track(tensors, "writing GGUF", progress, unit="tensors", total=len(names))
         gguf.write(temporary, metadata, [*packing, *_extras(model)])
+
+
+def require_writable(family: Family, *, uneven: bool) -> None:
+    """Refuse what could not be written as GGUF, before any work is done for it.
+
+    Args:
+        family: The model's family.
+        uneven: Whether its blocks will differ in heads or neurons.
+
+    Raises:
+        Unsupported: llama.cpp has no architecture for such models.
+    """
+    if uneven and family.uneven_gguf_architecture is None:
+        raise Unsupported(
+            f"llama.cpp runs {family.gguf_architecture} only with blocks that are all alike, and an uneven cut makes "
+            "them differ.",
+            remedy="Cut evenly, or ask for safetensors, which smidgen itself reloads.",
+        )
 
 
 def file_metadata(model: Model) -> dict[str, Any]:
@@ -57,7 +78,10 @@ def file_metadata(model: Model) -> dict[str, Any]:
         general["general.base_model.0.name"] = name
         general["general.base_model.0.organization"] = origin.base_model.partition("/")[0]
     rows = model.anatomy.vocabulary_size
-    return general | model.family.gguf_metadata(model.config) | tokenizer.to_gguf(model.tokenizer, rows)
+    own = model.family.gguf_metadata(model.config)
+    if _uneven.differs(model):
+        general["general.architecture"], own = model.family.uneven_gguf_architecture, _uneven.metadata(model, own)
+    return general | own | tokenizer.to_gguf(model.tokenizer, rows)
 
 
 def metadata_bytes(model: Model) -> int:
@@ -80,7 +104,11 @@ def _names(model: Model) -> dict[str, str]:
         Unsupported: A parameter has none, so that the file would compute something else.
     """
     names = model.family.gguf_names(model.config)
-    lost = next((name for name, _ in model.module.named_parameters() if name not in names), None)
+    if _uneven.differs(model):
+        names = _uneven.names(model, names)
+    lost = next(
+        (name for name, _ in model.module.named_parameters() if name not in {**names, **_uneven.idle(model)}), None
+    )
     if lost is not None:
         raise Unsupported(
             f"The weight {lost!r} has no place in a GGUF of the architecture {model.family.gguf_architecture!r}.",
@@ -102,14 +130,19 @@ def _stored(model: Model, name: str, stored_name: str, float_format: str) -> ggu
         number_format = formats.find(float_format if weight.dim() > 1 else "float32")
         shape = tuple(weight.shape)
         data = number_format.quantize(weight.reshape(-1, shape[-1]))
-    order = model.family.gguf_rows(name, model.config)
+    order = model.family.gguf_rows(name, _uneven.config_of(model, name))
     if order is not None:
         data = data[order]
     return gguf.StoredTensor(stored_name, shape, number_format.ggml_type, data.contiguous().numpy())
 
 
 def _extras(model: Model) -> Iterator[gguf.StoredTensor]:
+    import torch
+
     float32 = formats.find("float32")
     for stored_name, values in model.family.gguf_extras(model.config).items():
         raw = float32.quantize(values.reshape(1, -1))
         yield gguf.StoredTensor(stored_name, tuple(values.shape), float32.ggml_type, raw.numpy())
+    for stored_name, shape in _uneven.zeros(model).items():
+        raw = float32.quantize(torch.zeros(shape))
+        yield gguf.StoredTensor(stored_name, shape, float32.ggml_type, raw.numpy())

@@ -25,10 +25,13 @@ class Family:
     Attributes:
         architecture: Class name in ``config.json``'s ``architectures``.
         gguf_architecture: Value of ``general.architecture``.
+        uneven_gguf_architecture: The same for models whose blocks differ in heads and neurons; None where llama.cpp
+            has none.
     """
 
     architecture: ClassVar[str]
     gguf_architecture: ClassVar[str]
+    uneven_gguf_architecture: ClassVar[str | None] = None
 
     def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a GGUF with these key-value pairs is this family's; of every file at most one family says so."""

@@ -59,6 +59,7 @@ class Llama(Decoder):
 
     architecture: ClassVar[str] = "LlamaForCausalLM"
     gguf_architecture: ClassVar[str] = "llama"
+    uneven_gguf_architecture: ClassVar[str | None] = "deci"
 
     def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
         """Take what no other family with Llama's architecture name claims: files without a sliding window."""
