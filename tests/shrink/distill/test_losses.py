@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from smidgen import divergence
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.shrink.distill import losses, teachers
 from smidgen.shrink.distill._objective import Bench
+from smidgen.shrink.distill.losses import Chunk, TopTokens
 from smidgen.shrink.distill.losses.soft_attention import relation_heads
 from smidgen.shrink.distill.matching import Matching
 from smidgen.shrink.distill.terms import Term, Terms, read
@@ -142,6 +144,34 @@ def test_bounded_logits_are_respected(tiny_model, value, monkeypatch):
     monkeypatch.setattr(type(student.anatomy), "logits", lambda _, scores: scores * 0)
     assert values() == pytest.approx([0, math.log(400), 0], abs=1e-4)
     assert all(each > 0.1 for each in before)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "jensen_shannon"])
+@pytest.mark.parametrize("shared", [None, 30])
+def test_the_gradient_of_top_tokens_is_that_of_plain_autograd(direction, shared):
+    generator = torch.Generator().manual_seed(0)
+    mine, theirs = (torch.randn(5, 40, generator=generator) * 3 for _ in range(2))
+    columns = None if shared is None else torch.randperm(40, generator=generator)[:shared]
+    known = torch.arange(40) if columns is None else columns
+    scores, places = theirs[:, known].log_softmax(-1).topk(6, -1)
+    top = TopTokens(known[places], scores, 1 - scores.exp().sum(-1))
+    logits = mine.requires_grad_()
+    loss, chunk = losses.build("soft_output", {"direction": direction}), Chunk(places[:, 0], top, columns, 1.5)
+    found = torch.autograd.grad(loss.per_token(logits, chunk).sum(), logits)[0]
+    outside = torch.full_like(mine, -math.inf)
+    outside[:, known] = 0
+    scaled = (logits / 1.5 + outside).log_softmax(-1)
+    rest = scaled.exp().scatter(1, top.indices, 0).sum(-1, keepdim=True).log()
+    result = torch.cat([scaled.gather(1, top.indices), rest], -1)
+    tail = (top.tail / (len(known) - 6)).log()[:, None] / 1.5 + math.log(len(known) - 6)
+    source = torch.cat([scores / 1.5, tail], -1).log_softmax(-1)
+    apart = {
+        "forward": (source.exp() * (source - result)).sum(-1),
+        "reverse": (result.exp() * (result - source)).sum(-1),
+        "jensen_shannon": divergence.jensen_shannon(source, result),
+    }[direction]
+    expected = torch.autograd.grad(1.5**2 * apart.sum(), logits)[0]
+    assert torch.allclose(found, expected, atol=1e-5) and float(expected.abs().max()) > 0.02
 
 
 def test_weights_go_in_a_straight_line():

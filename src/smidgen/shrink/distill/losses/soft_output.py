@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -91,8 +92,6 @@ def _forward() -> Any:
 
 def _coarse(logits: torch.Tensor, chunk: Chunk, top: TopTokens) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log-probabilities ``[tokens, k + 1]`` of teacher and student, the tail last."""
-    import math
-
     import torch
 
     temperature, (_, k) = chunk.temperature, top.indices.shape
@@ -101,11 +100,37 @@ def _coarse(logits: torch.Tensor, chunk: Chunk, top: TopTokens) -> tuple[torch.T
     spread = top.tail.clamp_min(SMALLEST_TAIL).log() - math.log(others)
     tail = spread / temperature + math.log(others)
     source = torch.cat([top.log_probabilities / temperature, tail[:, None]], -1)
-    scaled = logits / temperature
-    chosen = scaled.gather(1, top.indices)
-    outside = torch.ones_like(scaled, dtype=torch.bool)
-    if chunk.columns is not None:
-        outside = torch.zeros_like(outside).index_fill_(1, chunk.columns, True)
-    outside.scatter_(1, top.indices, False)
-    rest = scaled.masked_fill(~outside, -math.inf).logsumexp(-1, keepdim=True)
-    return source.log_softmax(-1), torch.cat([chosen, rest], -1).log_softmax(-1)
+    scaled = logits if temperature == 1 else logits / temperature
+    if chunk.columns is not None and len(chunk.columns) < logits.shape[1]:
+        foreign = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+        foreign[chunk.columns] = False
+        scaled = scaled.masked_fill(foreign, -math.inf)
+    return source.log_softmax(-1), _grouped().apply(scaled, top.indices)
+
+
+@cache
+def _grouped() -> Any:
+    """Return the log-probabilities ``[tokens, k + 1]`` of chosen tokens and of all others together.
+
+    Its gradient is written out: q·(g_tail / q_tail − Σg) off the chosen tokens and g − q·Σg on them.
+    """
+    import torch
+
+    class Grouped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+            scores = logits.log_softmax(-1)
+            found = scores.gather(1, chosen)
+            outside = scores.exp_().scatter_(1, chosen, 0)
+            rest = outside.sum(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).tiny)
+            ctx.save_for_backward(outside, chosen, found, rest)
+            return torch.cat([found, rest.log()], -1)
+
+        @staticmethod
+        def backward(ctx: Any, slope: Any) -> Any:
+            outside, chosen, found, rest = ctx.saved_tensors
+            total = slope.sum(-1, keepdim=True)
+            by_logits = outside * (slope[:, -1:] / rest - total)
+            return by_logits.scatter_(1, chosen, slope[:, :-1] - found.exp() * total), None
+
+    return Grouped
