@@ -82,7 +82,7 @@ def test_qlora_trains_on_the_file_that_quantize_wrote(folder, messages, tmp_path
 
 
 def test_a_person_sees_what_the_held_out_loss_did(folder, messages, tmp_path, capsys):
-    words = ["finetune", str(folder), "--method", "lora", "--rank", "2", "--batch-size", "4", "--length", "64"]
+    words = ["finetune", str(folder), "--method", "lora", "--rank", "2", "--epochs", "1", "--length", "64"]
     assert main([*words, "--for", str(messages), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert "held-out loss" in shown.out and "found by trials" in shown.out
