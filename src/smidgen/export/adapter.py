@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
 from smidgen.errors import Unsupported
+from smidgen.export import _uneven
+from smidgen.export.gguf import require_writable
 from smidgen.models.checkpoint import gguf
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 from smidgen.models.files import atomic_path, make_folder
@@ -22,7 +24,7 @@ GGUF = "adapter.gguf"
 
 
 def write(adapter: Adapter, model: Model, folder: Path) -> None:
-    """Write an adapter into a folder: PEFT's two files, its lineage and, unless it is a DoRA, ``adapter.gguf``.
+    """Write an adapter into a folder: PEFT's two files, its lineage and, where llama.cpp can, ``adapter.gguf``.
 
     Args:
         adapter: What was trained.
@@ -43,7 +45,8 @@ def write(adapter: Adapter, model: Model, folder: Path) -> None:
     for name, content in ((CONFIG_FILE, plain), (LINEAGE_FILE, model.lineage.to_dict())):
         with atomic_path(folder / name) as temporary:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
-    if not adapter.decomposed:
+    runs = not _uneven.differs(model) or model.family.uneven_gguf_architecture is not None
+    if runs and not adapter.decomposed:
         write_gguf(adapter, model, folder / GGUF)
 
 
@@ -57,23 +60,25 @@ def write_gguf(adapter: Adapter, model: Model, path: Path, *, float_format: str 
         float_format: Number format of the factors.
 
     Raises:
-        Unsupported: It is a DoRA, or it is on a layer that has no place in GGUF.
+        Unsupported: It is a DoRA, or on a layer that has no place in GGUF, or llama.cpp cannot run the model.
     """
     if adapter.decomposed:
         raise Unsupported("llama.cpp runs no DoRA adapters.", remedy="Merge it into the model, or train a LoRA.")
+    differs, family = _uneven.differs(model), model.family
+    require_writable(family, uneven=differs)
     metadata: dict[str, Any] = {
-        "general.architecture": model.family.gguf_architecture,
+        "general.architecture": family.uneven_gguf_architecture if differs else family.gguf_architecture,
         "general.type": "adapter",
         "adapter.type": "lora",
         "adapter.lora.alpha": float(adapter.alpha),
     }
-    names, tensors = model.family.gguf_names(model.config), []
+    names, tensors = family.gguf_names(model.config), []
     for target in adapter.targets:
         weight = f"{target}.weight"
         if weight not in names:
             raise Unsupported(f"The adapter is on {target!r}, which has no place in GGUF.")
         first, second = (adapter.weights[f"base_model.model.{target}.lora_{each}.weight"] for each in "AB")
-        order = model.family.gguf_rows(weight, model.config)
+        order = family.gguf_rows(weight, _uneven.config_of(model, weight))
         second = second if order is None else second[order]
         tensors += [
             _stored(f"{names[weight]}.lora_a", first, float_format),

@@ -18,6 +18,7 @@ from smidgen.models.load import read_gguf
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.finetune.finetune import Finetune
 from smidgen.shrink.finetune.packed import as_stored, held_bytes, on_packed_base
+from smidgen.shrink.prune.prune import Prune
 
 FAST = {"learning_rate": 2e-2, "steps": 10, "batch_size": 4, "length": 64, "rank": 4, "patience": 0}
 IDS = torch.tensor([[5, 9, 77, 200, 31, 8, 120, 66, 300, 12]])
@@ -107,6 +108,16 @@ def test_llama_cpp_computes_with_it_what_the_merged_model_computes(family, train
     found = in_llama_cpp(tmp_path / "base.gguf", tmp_path / "adapter.gguf", tmp_path / "b.npy")
     assert cosine(without, logits(model)) > 0.9999 and cosine(found, logits(result.model)) > 0.9999
     assert cosine(without, logits(result.model)) < 0.99
+
+
+def test_llama_cpp_puts_it_on_a_model_whose_blocks_differ(chatty, lessons, windows, tmp_path):
+    cut = Prune("head", "l2", allocation=(4, 0, 2)).apply(chatty(), windows)
+    cut = Prune("neuron", "l2", allocation=(96, 64, 128)).apply(cut, windows)
+    result = Finetune(method="lora", **FAST).run(cut, *lessons)
+    gguf.write(cut, tmp_path / "base.gguf", float_format="float32")
+    adapter_files.write(result.adapter, result.model, tmp_path / "apart")
+    found = in_llama_cpp(tmp_path / "base.gguf", tmp_path / "apart" / "adapter.gguf", tmp_path / "a.npy")
+    assert cosine(found, logits(result.model)) > 0.9999 > cosine(logits(cut), logits(result.model))
 
 
 def test_the_gguf_reader_finds_what_was_written(trained, tmp_path):
