@@ -1,4 +1,4 @@
-"""Every family can lose layers, neurons and tokens, and what is left reloads in transformers and in llama.cpp."""
+"""Every family can lose layers, heads, neurons, width and tokens; what is left reloads as before."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from transformers import (
 )
 
 from smidgen import registry
+from smidgen.errors import Unsupported
 from smidgen.export import gguf, safetensors
 from smidgen.inference.scoring import PromptScorer
 from smidgen.models.load import read_folder
 from smidgen.models.model import Model
+from smidgen.shrink.prune.structures.head import Head
 from smidgen.shrink.prune.structures.layer import Layer
 from smidgen.shrink.prune.structures.neuron import Neuron
 from smidgen.shrink.prune.structures.vocabulary import Vocabulary
+from smidgen.shrink.prune.structures.width import Width
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -103,6 +106,11 @@ def reloads(model: Model, ids: torch.Tensor, folder: Path, hard_text: str) -> No
     assert tokenizer(text)["input_ids"] == before
     assert tokenizer.decode(before) == model.tokenizer.decode(before)
     assert tokenizer.chat_template == model.tokenizer.chat_template
+    heads = {block.query_heads * block.head_size for block in model.anatomy.blocks}
+    if model.family.gguf_architecture == "qwen2" and heads != {model.anatomy.hidden_size}:
+        with pytest.raises(Unsupported, match="as wide as the model"):
+            gguf.write(model, folder / "model.gguf")
+        return
     gguf.write(model, folder / "model.gguf")
     with PromptScorer(folder / "model.gguf", threads=1, context=64) as scorer:
         found = torch.from_numpy(numpy.array(scorer.logits(ids[0].tolist())))
@@ -140,6 +148,28 @@ def test_neurons_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> N
         goes = [neuron for neuron in range(96) if neuron not in stays.tolist()]
         muted.weight(block.projections["down"].weight).data[:, goes] = 0
     torch.testing.assert_close(logits_of(pruned.module), logits_of(muted.module), atol=1e-4, rtol=1e-4)
+    reloads(pruned, IDS, tmp_path, hard_text)
+
+
+@every_family
+def test_heads_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> None:
+    model = make(family)
+    pruned = Head().remove(model, [torch.tensor([0, 3])] * 4)  # one of each group
+    muted = model.clone()
+    for block in model.anatomy.blocks:
+        size = block.head_size
+        muted.weight(block.projections["output"].weight).data[:, size : 3 * size] = 0
+    torch.testing.assert_close(logits_of(pruned.module), logits_of(muted.module), atol=1e-4, rtol=1e-4)
+    reloads(pruned, IDS, tmp_path, hard_text)
+
+
+@every_family
+def test_width_goes(make: Any, family: str, tmp_path: Path, hard_text: str) -> None:
+    model, kept = make(family), torch.randperm(64, generator=torch.Generator().manual_seed(6))[:32].sort().values
+    pruned = Width().remove(model, kept)
+    with torch.no_grad():
+        before, after = (each.module.get_submodule(each.anatomy.embedding)(IDS) for each in (model, pruned))
+    torch.testing.assert_close(after, before[..., kept])
     reloads(pruned, IDS, tmp_path, hard_text)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import Unsupported
-from smidgen.models.families._decoder import Decoder
+from smidgen.models.families._decoder import Decoder, head_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,13 @@ class Qwen2(Decoder):
         return Qwen2Config(**self.common_config(metadata, tensors))
 
     def gguf_metadata(self, config: Any) -> dict[str, Any]:
-        """Return Qwen2's keys; a sliding window in use cannot be written."""
+        """Return Qwen2's keys; neither a sliding window in use nor heads that miss the width can be written."""
+        if head_size(config) * config.num_attention_heads != config.hidden_size:
+            raise Unsupported(
+                f"llama.cpp runs Qwen2 only with heads that together are as wide as the model, and this one has "
+                f"{config.num_attention_heads} of {head_size(config)} and a width of {config.hidden_size}.",
+                remedy="Ask for safetensors instead.",
+            )
         if config.use_sliding_window:
             raise Unsupported(
                 "llama.cpp runs Qwen2 with full attention, and this model uses a sliding window.",

@@ -24,6 +24,8 @@ def rebuild(model: Model, config: Any, state: Mapping[str, torch.Tensor]) -> Any
     import torch
 
     source = model.module
+    # An embedding that is scaled by its width's root keeps that factor in a buffer.
+    factor = model.family.anatomy(config).embedding_scale / model.anatomy.embedding_scale
     with torch.device("meta"):
         module = uneven.fit(type(source)(config), model.family.anatomy(config))
     module.load_state_dict(state, assign=True)
@@ -31,7 +33,8 @@ def rebuild(model: Model, config: Any, state: Mapping[str, torch.Tensor]) -> Any
     for name, buffer in list(module.named_buffers()):
         if buffer.is_meta:
             owner, _, leaf = name.rpartition(".")
-            setattr(module.get_submodule(owner), leaf, source.get_buffer(name).clone())
+            kept = source.get_buffer(name).clone()
+            setattr(module.get_submodule(owner), leaf, kept * factor if owner == model.anatomy.embedding else kept)
     module.generation_config = copy.deepcopy(source.generation_config)
     return module.train(source.training)
 
