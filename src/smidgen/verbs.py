@@ -253,9 +253,11 @@ def load_as_stored(local: LocalModel, options: Mapping[str, Any], progress: Prog
     model = load_local(local, progress=progress)
     if local.kind != "gguf" or (options.get("method") != "qlora" and options.get("rounding") != "stored"):
         return model
-    from smidgen.shrink.finetune.packed import as_stored
+    from smidgen.shrink.finetune.packed import as_stored, on_packed_base
 
-    return as_stored(model, local.path)
+    stored = as_stored(model, local.path)
+    # The floats are let go: training on the bytes is to take the memory of the bytes.
+    return on_packed_base(stored) if options.get("method") == "qlora" and stored.packed else stored
 
 
 def run(

@@ -17,7 +17,7 @@ from smidgen.export import gguf, safetensors
 from smidgen.models.load import read_gguf
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.finetune.finetune import Finetune
-from smidgen.shrink.finetune.packed import as_stored, held_bytes, on_packed_base
+from smidgen.shrink.finetune.packed import as_stored, held_bytes, is_packed, on_packed_base, unpacked
 from smidgen.shrink.prune.prune import Prune
 
 FAST = {"learning_rate": 2e-2, "steps": 10, "batch_size": 4, "length": 64, "rank": 4, "patience": 0}
@@ -168,6 +168,24 @@ def test_a_packed_base_computes_the_same_from_fewer_bytes(tied, chatty, quantize
     assert torch.allclose(logits(packed), logits(model), atol=1e-5)
     assert held_bytes(packed.module) < 0.2 * held_bytes(model.module)
     assert type(model.module.lm_head) is torch.nn.Linear and model.module.lm_head.weight.requires_grad
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("qwen2", False)])
+def test_a_model_that_was_held_as_bytes_comes_back_whole(family, tied, chatty, quantized):
+    model = quantized(chatty(family, tie_word_embeddings=tied), "q4_0")
+    again = unpacked(on_packed_base(model))
+    state, found = model.module.state_dict(), again.module.state_dict()
+    assert state.keys() == found.keys() and all(torch.equal(value, found[name]) for name, value in state.items())
+    assert (again.module.lm_head.weight is again.module.model.embed_tokens.weight) == tied
+    assert not is_packed(again.module) and not is_packed(model.module) and torch.equal(logits(again), logits(model))
+
+
+def test_a_model_held_as_bytes_alone_is_trained_and_merged_alike(chatty, lessons, quantized):
+    model, work = quantized(chatty()), Finetune(method="qlora", **FAST)
+    one, two = (work.run(each, *lessons) for each in (model, on_packed_base(model)))
+    assert one.curves == two.curves and one.model.packed.keys() == two.model.packed.keys()
+    state = two.model.module.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in one.model.module.state_dict().items())
 
 
 def test_a_packed_base_passes_the_gradient_on(chatty, quantized):

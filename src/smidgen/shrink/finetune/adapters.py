@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
 from smidgen.models.model import Model
+from smidgen.shrink.finetune.packed import is_packed, unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ class Adapter:
         """
         from peft import set_peft_model_state_dict
 
-        result = model.clone()
+        result = unpacked(model) if is_packed(model.module) else model.clone()
         missing = sorted({*self.targets} - {path for path, _ in result.module.named_modules()})
         if missing:
             raise InvalidInput(f"The adapter is for a model that has {missing[0]!r}, and this one has not.")

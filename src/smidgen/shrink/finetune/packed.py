@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def on_packed_base(model: Model) -> Model:
     """Copy a model with every packed matrix held as bytes; only its adapters can be trained.
 
+    A model that holds them so already is copied as it is.
+
     Raises:
         InvalidInput: No matrix of the model is packed.
     """
@@ -46,6 +48,34 @@ def on_packed_base(model: Model) -> Model:
     finally:
         for path, part in originals.items():
             _put(module, path, part)
+
+
+def is_packed(module: Any) -> bool:
+    """Whether a module holds matrices as bytes."""
+    return any(type(part) in _kinds().values() for part in module.modules())
+
+
+def unpacked(model: Model) -> Model:
+    """Copy a model with every matrix that it holds as bytes made floats again."""
+    import torch
+
+    result = replace(model, module=copy.deepcopy(model.module), packed=dict(model.packed))
+    linear, embedding = _kinds()[torch.nn.Linear], _kinds()[torch.nn.Embedding]
+    for path, part in list(result.module.named_modules()):
+        if type(part) is linear:
+            whole: Any = torch.nn.Linear(part.in_features, part.out_features, device="meta")
+            whole.bias = part.bias
+        elif type(part) is embedding:
+            whole = torch.nn.Embedding(part.num_embeddings, part.embedding_dim, part.padding_idx, device="meta")
+        else:
+            continue
+        whole.weight = torch.nn.Parameter(part.weight)
+        _put(result.module, path, whole.train(part.training))
+    anatomy = model.anatomy
+    if anatomy.tied:
+        head, own = (result.module.get_submodule(path) for path in (anatomy.head, anatomy.embedding))
+        head.weight = own.weight
+    return result
 
 
 def as_stored(model: Model, path: Path) -> Model:
