@@ -82,10 +82,25 @@ def overlap(corpus: Corpus, other: Corpus) -> float:
     return len(mine & others) / len(mine) if mine else 0.0
 
 
+class Leakage:
+    """Finds rows of which more than `ALLOWED_OVERLAP` stands in a text to be measured on.
+
+    Args:
+        held_out: That text.
+    """
+
+    def __init__(self, held_out: Corpus) -> None:
+        self._others = _all_shingles(held_out.rows)
+
+    def holds(self, row: Row) -> bool:
+        """Whether the row may not be trained on."""
+        return _shared(row, self._others, frozenset()) > ALLOWED_OVERLAP
+
+
 def without_overlap(corpus: Corpus, other: Corpus) -> Corpus:
     """Remove the rows of which more than `ALLOWED_OVERLAP` also stands in the other corpus."""
-    others = _all_shingles(other.rows)
-    return corpus.with_rows(row for row in corpus.rows if _shared(row, others, frozenset()) <= ALLOWED_OVERLAP)
+    leakage = Leakage(other)
+    return corpus.with_rows(row for row in corpus.rows if not leakage.holds(row))
 
 
 def _all_shingles(rows: Iterable[Row]) -> frozenset[int]:
