@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from smidgen.models.store import StoredModel
     from smidgen.recipe.materials import Materials
     from smidgen.shrink.finetune.finetune import FinetuneResult
+    from smidgen.shrink.prune.comparison import Damage
 
 WINDOWS, WINDOW_LENGTH = 24, 512
 
@@ -80,6 +81,53 @@ def prune(
     use = found.token_use(found.source) if operation.structure == "vocabulary" else None
     pruned: Model = operation.apply(found.source, found.calibration(found.source), token_use=use, progress=progress)
     return pruned
+
+
+def compare_criteria(
+    model: str | Model,
+    *,
+    data: str | Path | None = None,
+    windows: int = WINDOWS,
+    held_out_windows: int = 4,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> list[Damage]:
+    """Make one cut by every criterion that fits it, and tell what each was predicted to cost and did cost.
+
+    Args:
+        model: A loaded model, or the name of one.
+        data: Text to go by; the built-in one where None.
+        windows: Calibration windows of 512 tokens.
+        held_out_windows: Windows of other text to measure on.
+        seed: Of everything random.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+        **options: Fields of `smidgen.shrink.prune.prune.Prune`; ``criterion`` may be "all", as it is where left out.
+
+    Raises:
+        RecipeError: An option does not exist or is missing.
+        InvalidInput: So many parts cannot be kept.
+
+    Example:
+        for damage in smidgen.verbs.compare_criteria("smollm2:135m", structure="neuron", keep=1280):
+            print(damage.criterion, damage.measured_kl)
+    """
+    from smidgen.data.packing import windows as cut_windows
+    from smidgen.shrink.prune import comparison
+
+    names = comparison.fitting(str(options.get("structure")), options.pop("criterion", None) or "all")
+    operation = Step("prune", {**options, "criterion": names[0]}).build()
+    found = _materials(model, data, windows, seed, offline, progress)
+    source = found.source
+    held_out = cut_windows(
+        found.texts.held_out, source.tokenizer, length=found.length, count=held_out_windows, seed=seed
+    )
+    use = found.token_use(source) if operation.structure == "vocabulary" else None
+    return comparison.compare_criteria(
+        operation, names, source, found.calibration(source), held_out, token_use=use, progress=progress
+    )
 
 
 def quantize(

@@ -11,6 +11,7 @@ from smidgen.cli import _step
 from smidgen.cli.main import main
 from smidgen.models.checkpoint import gguf
 from smidgen.shrink.distill.distill import Distill
+from smidgen.shrink.prune.criteria import names_for
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.quantize.quantize import Quantize
 
@@ -199,3 +200,58 @@ def test_every_field_of_an_operation_is_an_option(command, kind, elsewhere, caps
 def test_what_distill_is_told_wrongly_is_said_before_any_work(words, message, capsys):
     assert main(["distill", "no-such-model", "--teacher", "x", "--steps", "1", "--out", "y", *words]) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_every_criterion_is_compared_without_writing_anything(tiny_folder, tmp_path, capsys):
+    words = ["prune", tiny_folder, "--structure", "neuron", "--keep", "64", "--windows", "1"]
+    code, shown = run_json(capsys, *words, "--criterion", "all", "--dry-run")
+    assert code == 0 and shown["cut"]["keep"] == 64
+    found = shown["criteria"]
+    assert {each["criterion"] for each in found} == set(names_for("neuron"))
+    assert all(each["measured_kl"] > 0 and each["predicted_kl"] > 0 for each in found)
+    assert len({each["parameters"] for each in found}) == 1
+    assert main([*map(str, words), "--dry-run", "-q"]) == 0
+    table = capsys.readouterr().out
+    assert "activation" in table and "measured KL" in table and "taylor" not in table
+    assert main([*map(str, words), "--criterion", "all", "--out", str(tmp_path / "x")]) == 2
+    assert "--dry-run" in capsys.readouterr().err
+    assert main([*map(str, words), "--criterion", "use", "--dry-run"]) == 2
+    assert "take one of" in capsys.readouterr().err
+    assert main([*map(str, words)]) == 2
+    assert "--out" in capsys.readouterr().err and names(tmp_path) == []
+
+
+def test_single_weights_are_said_to_save_nothing(tiny_folder, tmp_path, capsys):
+    out = tmp_path / "sparse"
+    words = ["--structure", "synapse", "--criterion", "l1", "--windows", "1", "--out", str(out)]
+    assert main(["prune", str(tiny_folder), *words, "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "same size and same speed unless stored sparse" in " ".join(shown.split())
+    assert "same size and same speed unless stored sparse" in (out / "README.md").read_text()
+    assert "same size" in json.loads((out / "smidgen.json").read_text())["steps"][-1]["note"]
+
+
+def test_an_uneven_gguf_is_refused_before_any_work_where_nothing_could_run_it(tmp_path, tiny_model, capsys):
+    from smidgen.export import safetensors
+
+    safetensors.write(tiny_model("qwen2"), tmp_path / "qwen")
+    words = [
+        "--structure",
+        "neuron",
+        "--criterion",
+        "taylor",
+        "--keep",
+        "64",
+        "--uneven",
+        "--windows",
+        "1",
+        "--gguf",
+        "-q",
+    ]
+    assert main(["prune", str(tmp_path / "qwen"), *words, "--out", str(tmp_path / "made")]) == 2
+    assert "all alike" in " ".join(capsys.readouterr().err.split()) and names(tmp_path) == ["qwen"]
+    safetensors.write(tiny_model(), tmp_path / "llama")
+    assert main(["prune", str(tmp_path / "llama"), *words, "--out", str(tmp_path / "made")]) == 0
+    assert gguf.read(tmp_path / "made" / "model.gguf").metadata["general.architecture"] == "deci"
+    uneven = smidgen.load(str(tmp_path / "made"))
+    assert len({block.neurons for block in uneven.anatomy.blocks}) > 1

@@ -235,7 +235,7 @@ def save(model: Model, local: LocalModel, out: Path, *, gguf: bool, floats: bool
         "bytes": sum(path.stat().st_size for path in files if path.suffix in (".gguf", ".safetensors")),
         "parameters": model.parameter_count(),
         "source": {"name": local.name, "sha256": local.sha256},
-        "step": {"operation": step.operation, **step.parameters},
+        "step": {"operation": step.operation, **step.parameters} | ({"note": step.note} if step.note else {}),
     }
 
 
@@ -268,7 +268,10 @@ def card(model: Model) -> str:
     header = ["---", "tags: [smidgen]"]
     header += [f"license: {origin.licence}"] if origin.licence else []
     header += [f"base_model: {origin.base_model}"] if origin.base_model else []
-    steps = [f"- {step.operation}: {_plain(step.parameters)}" for step in model.lineage.steps]
+    steps = [
+        f"- {step.operation}: {_plain(step.parameters)}{f'. {step.note}' if step.note else ''}"
+        for step in model.lineage.steps
+    ]
     name = origin.base_model or origin.name
     source = f"{name}, read from {origin.dequantised_from}" if origin.dequantised_from else name
     made = f"Made with smidgen {smidgen.__version__} from {source}: {model.parameter_count():,} parameters."
@@ -293,6 +296,7 @@ def show(screen: Screen, data: dict[str, Any], before: int) -> None:
         ("from", data["source"]["name"]),
         ("parameters", f"{data['parameters']:,} ({data['parameters'] / max(1, before):.1%} of {before:,})"),
         ("size", format_size(data["bytes"])),
+        *([("note", data["step"]["note"])] if "note" in data["step"] else []),
         ("written to", data["out"]),
     ]
     screen.table((data["step"]["operation"], ""), rows)

@@ -1,4 +1,4 @@
-"""Cuts after which blocks differ: they reload, run in llama.cpp where it can, and share out what stays by the scores."""
+"""Cuts after which blocks differ: they reload, run in llama.cpp, and share out what stays by the scores."""
 
 import json
 from types import SimpleNamespace

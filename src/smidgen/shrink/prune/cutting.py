@@ -35,8 +35,6 @@ def cut_parts(operation: Prune, structure: Structure, model: Model, keep: int, e
     Returns:
         The smaller model, and the indices of what stays in the model given.
     """
-    import torch
-
     whole, present = None, structure.size(model.anatomy)
     step = structure.step(model.anatomy)
     for number in range(1, operation.rounds + 1):
@@ -47,7 +45,12 @@ def cut_parts(operation: Prune, structure: Structure, model: Model, keep: int, e
                 continue
         model, kept = _round(operation, structure, model, target, evidence)
         evidence = replace(evidence, statistics=None)
-        whole = kept if whole is None or not isinstance(kept, torch.Tensor) or kept.dim() > 1 else whole[kept]
+        if whole is None:
+            whole = kept
+        elif isinstance(structure, BlockStructure):
+            whole = [before[now] for before, now in zip(whole, kept, strict=True)]
+        else:
+            whole = whole[kept]
     return model, whole
 
 

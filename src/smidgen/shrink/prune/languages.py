@@ -4,9 +4,12 @@ How it is decided. A token is admitted if each of its letters belongs to the lan
 in languages of the Latin script to its alphabet as well; tokens without letters (digits, punctuation, signs) are
 admitted in any language. First come single characters of ASCII and punctuation; then tokens by how often the text at
 hand uses them, which is the user's or else the built-in one, and for English the docstrings of Python's standard
-library too; then all admitted ones in the order in which merging makes them, which is about that of their frequency
-where the tokenizer was trained. Of these as many stay as asked; where nothing is asked 49,152 or a fifth of the
-vocabulary, whichever is more, the sizes that models of one language have.
+library too; then all admitted ones by two signs: the order in which merging makes them, which is about that of their
+frequency where the tokenizer was trained, and whether the model itself takes them for words of the language. That is
+read off their embeddings by a linear classifier that learns from the tokens in use and from those that are not
+admitted, and tells words of other languages that are written with the same letters. Of these as many stay as asked;
+where nothing is asked 49,152 or a fifth of the vocabulary, whichever is more, the sizes that models of one language
+have.
 
 A language is named by its ISO 639-1 code, a script by its Unicode name. Other languages still encode: into more
 tokens, down to single bytes.
@@ -15,6 +18,7 @@ tokens, down to single bytes.
 from __future__ import annotations
 
 import ast
+import math
 import sysconfig
 import unicodedata
 from collections.abc import Iterable
@@ -31,6 +35,12 @@ if TYPE_CHECKING:
 
     from smidgen.models.model import Model
     from smidgen.shrink.prune.structures._bpe import Merges
+
+ENOUGH, RIDGE = 200, 10.0
+"""Examples of each side that the classifier needs, and the weight that keeps it small."""
+
+FIRST_MERGES, LIKENESS = 1000, 2.0
+"""Merges whose order says nothing about frequency, and how much an embedding's sign counts beside that order."""
 
 OWN_VOCABULARY = 49152
 SHARE = 5
@@ -181,7 +191,7 @@ def token_scores(model: Model, names: str, use: torch.Tensor) -> tuple[torch.Ten
         use: How often the text at hand holds each token, ``[vocabulary]``.
 
     Returns:
-        float32 scores ``[vocabulary]`` above 0 for tokens that are admitted or used, and how many those are.
+        float64 scores ``[vocabulary]`` above 0 for tokens that are admitted or used, and how many those are.
     """
     import torch
 
@@ -192,16 +202,69 @@ def token_scores(model: Model, names: str, use: torch.Tensor) -> tuple[torch.Ten
     counts[: len(use)] += use.double()
     if alphabet.english:
         counts += _use_of(_docstrings(), model.tokenizer, len(counts))
-    spelled = _spelled(model.tokenizer, merges)
+    spelled = {number: text for number, text in _spelled(model.tokenizer, merges).items() if number < len(counts)}
+    likeness = _likeness_of(model, alphabet, spelled, counts)
     rank, last = merges.token_rank, len(merges.pairs)
     scores = torch.zeros_like(counts)
     for number, text in spelled.items():
-        if number >= len(counts) or not (alphabet.admits(text) or counts[number] > 0):
+        if not (alphabet.admits(text) or counts[number] > 0):
             continue
-        # Below one use stand those that no text at hand used, in the order of their merges.
-        order = 0.5 * (1 - rank.get(number, last) / (last + 1)) + 1e-6
-        scores[number] = counts[number] + order + (1e12 if _is_sign(text) else 0.0)
-    return scores.float(), int((scores > 0).sum())
+        # Below one use stand those that no text at hand used.
+        unused = LIKENESS * float(likeness[number]) - math.log(rank.get(number, last) + FIRST_MERGES)
+        scores[number] = counts[number] + 0.9 / (1 + math.exp(-0.2 * (unused + 10))) + (1e9 if _is_sign(text) else 0.0)
+    return scores, int((scores > 0).sum())
+
+
+def _likeness_of(model: Model, alphabet: Alphabet, spelled: dict[int, str], counts: torch.Tensor) -> torch.Tensor:
+    """Say for every token how much the model takes it for one of the language, ``[vocabulary]``, about −1 to 1."""
+    import torch
+
+    worded = {number: text for number, text in spelled.items() if any(map(str.isalpha, text))}
+    ours = [number for number, text in worded.items() if counts[number] > 0 and alphabet.admits(text)]
+    foreign = [number for number, text in worded.items() if counts[number] == 0 and not alphabet.admits(text)]
+    if alphabet.letters and not alphabet.scripts:
+        latin = [number for number in foreign if all(map(_is_latin, filter(str.isalpha, worded[number])))]
+        foreign = latin if len(latin) >= ENOUGH else foreign
+    if min(len(ours), len(foreign)) < ENOUGH:
+        return torch.zeros(len(counts))
+    embedding = model.weight(f"{model.anatomy.embedding}.weight").detach().float().cpu()
+    return likeness(embedding, torch.tensor(ours), torch.tensor(foreign))
+
+
+def likeness(embedding: torch.Tensor, ours: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Tell by their direction which embeddings are like some and unlike others.
+
+    The least-squares fit of 1 for ours and −1 for the others, both sides weighing the same, by ridge regression.
+
+    Args:
+        embedding: ``[vocabulary, hidden]``.
+        ours: Rows that are examples, int64.
+        others: Rows that are examples of the contrary, int64.
+
+    Returns:
+        The fit's value for every row, ``[vocabulary]``.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1.0, 0.1], [2.0, -0.1], [-1.0, 0.1], [3.0, 0.0]]).repeat(100, 1)
+        >>> bool(likeness(rows, torch.tensor([0, 1]), torch.tensor([2]))[3] > 0)
+        True
+    """
+    import torch
+
+    rows = embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    chosen = rows[torch.cat([ours, others])]
+    target = torch.cat([torch.ones(len(ours)), -torch.ones(len(others))])
+    share = torch.cat([torch.full((len(ours),), 0.5 / len(ours)), torch.full((len(others),), 0.5 / len(others))])
+    weighted = (chosen * (share * len(chosen))[:, None]).T
+    fit = torch.linalg.solve(weighted @ chosen + RIDGE * torch.eye(rows.shape[1]), weighted @ target)
+    found: torch.Tensor = rows @ fit
+    return found
+
+
+def _is_latin(character: str) -> bool:
+    return _script(character) == "LATIN"
 
 
 def _is_sign(text: str) -> bool:

@@ -88,7 +88,7 @@ l1, l2, relu, taylor, wanda.
     keep_language: str | None = None
 
     def __post_init__(self) -> None:
-        structure = self._structure()
+        structure = self.built_structure()
         if self.criterion is None:
             object.__setattr__(self, "criterion", structure.criterion)
         self._check_criterion()
@@ -173,20 +173,32 @@ l1, l2, relu, taylor, wanda.
         Raises:
             InvalidInput: ``keep``, ``chosen`` or ``allocation`` does not fit the model.
         """
+        return self.cut(model, calibration, token_use=token_use, statistics=statistics, progress=progress)[0]
+
+    def cut(
+        self,
+        model: Model,
+        calibration: torch.Tensor,
+        *,
+        token_use: torch.Tensor | None = None,
+        statistics: Statistics | None = None,
+        progress: Progress = silent,
+    ) -> tuple[Model, Any]:
+        """Do what `apply` does, and return as well the indices of what stayed; None for single weights."""
         from smidgen.shrink.prune.cutting import cut_parts, cut_weights
         from smidgen.shrink.statistics import check_windows
 
         check_windows(calibration, model.anatomy)
-        structure = self._structure()
+        structure = self.built_structure()
         evidence = Evidence(calibration, statistics, token_use, progress)
         if isinstance(structure, WeightStructure):
-            result = cut_weights(self, structure, model, evidence)
-            return self._recorded(result, self.keep, None)
+            return self._recorded(cut_weights(self, structure, model, evidence), None, None), None
         keep = self._count(structure, model, progress)
         result, kept = cut_parts(self, structure, model, keep, evidence)
-        return self._recorded(result, keep, kept)
+        return self._recorded(result, keep, kept), kept
 
-    def _structure(self) -> Structure:
+    def built_structure(self) -> Structure:
+        """Return the kind of part, told what this operation says of it."""
         own = {name: getattr(self, name) for name in OWN_FIELDS.get(self.structure, ())}
         return structures.find(self.structure, **own)
 
@@ -247,7 +259,7 @@ l1, l2, relu, taylor, wanda.
         defaults = {field.name: field.default for field in fields(self)}
         step = {name: value for name, value in values.items() if name in always or value != defaults[name]}
         result = result.with_step("prune", **step)
-        if isinstance(self._structure(), WeightStructure):
+        if isinstance(self.built_structure(), WeightStructure):
             result = replace(result, lineage=result.lineage.noted(sparse_note(result)))
         return result
 
