@@ -66,6 +66,14 @@ class Lineage:
     kept_tokens: tuple[int, ...] | None = None
     kept_heads: tuple[tuple[int, ...], ...] | None = None
 
+    @property
+    def has_pruned_weights(self) -> bool:
+        """Whether single weights were set to zero, which must stay zero when the model is trained."""
+        return any(
+            step.operation == "prune" and step.parameters.get("structure") in ("weight", "synapse")
+            for step in self.steps
+        )
+
     def then(self, operation: str, **parameters: Any) -> Lineage:
         """Return the lineage with one more step."""
         return replace(self, steps=(*self.steps, Step(operation, parameters)))

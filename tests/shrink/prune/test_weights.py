@@ -218,3 +218,15 @@ def test_a_pattern_that_does_not_divide_the_rows_is_refused(tiny_model, windows)
     with pytest.raises(InvalidInput, match="does not divide rows of 64"):
         Prune("synapse", "l1", pattern="2:5").apply(tiny_model(), windows)
     assert Synapse("2:4").sparsity(0.9) == 0.5
+
+
+def test_healing_keeps_the_zeros(tiny_model, windows):
+    from smidgen.shrink.distill.distill import Distill
+
+    model = tiny_model()
+    assert not model.lineage.has_pruned_weights
+    pruned = Prune("synapse", "wanda").apply(model, windows)
+    healed = Distill(steps=3, batch_size=2, learning_rate=1e-3).apply(pruned, model, windows, windows[:0])
+    name = "model.layers.1.mlp.down_proj.weight"
+    assert not healed.weight(name)[pruned.weight(name) == 0].any()
+    assert not torch.equal(healed.weight(name), pruned.weight(name))

@@ -270,3 +270,19 @@ def test_a_fingerprint_changes_with_any_weight(tiny_model):
     model.weight("model.norm.weight").data[5] += 1e-6
     assert fingerprint(model.module) != before
     assert fingerprint(tiny_model(dtype=torch.bfloat16).module) != before
+
+
+def test_zeros_of_matrices_stay_where_they_are_to_be_kept(trained, tiny_model):
+    from dataclasses import replace
+
+    def module():
+        found = tiny_model(num_hidden_layers=2).module
+        with torch.no_grad():
+            found.model.layers[0].mlp.up_proj.weight[::2, ::3] = 0
+        return found
+
+    kept, _ = trained(replace(SETTINGS, keep_zeros=True), module=module())
+    lost, _ = trained(SETTINGS, module=module())
+    weights = [each.model.layers[0].mlp.up_proj.weight for each in (kept, lost)]
+    assert not weights[0][::2, ::3].any() and weights[1][::2, ::3].all()
+    assert weights[0][1::2].ne(module().model.layers[0].mlp.up_proj.weight[1::2]).any()

@@ -197,7 +197,8 @@ class Distill:
         names = loop.trainable_names(bench.student.module, self.trainable)
         shared = {item.name for item in fields(loop.Training)} & {item.name for item in fields(self)} - {"trainable"}
         trained = (*(f"student.{name}" for name in names), "projections.*")
-        return loop.Training(trainable=trained, **{name: getattr(self, name) for name in shared})
+        shared_values = {name: getattr(self, name) for name in shared}
+        return loop.Training(trainable=trained, keep_zeros=bench.student.lineage.has_pruned_weights, **shared_values)
 
     def _key(self, student: Model, teacher: Model, data: tuple[torch.Tensor | None, ...]) -> str:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())

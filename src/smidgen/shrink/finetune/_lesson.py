@@ -79,7 +79,7 @@ class Lesson:
             trainee.model.module,
             len(self.training.ids),
             PackedLoss(trainee.model, self.training, trainee.rounding),
-            settings,
+            replace(settings, keep_zeros=trainee.model.lineage.has_pruned_weights),
             checkpoints=checkpoints,
             evaluate=PackedLoss(trainee.model, self.held_out, trainee.rounding).evaluate,
             progress=_renamed(self.progress, stage),

@@ -50,6 +50,7 @@ class Training:
         seed: Of the rows' order and everything random.
         evaluate_every: Steps between looks at the held-out loss; 0: eight times in all.
         patience: Looks without improvement before training stops; 0 never stops.
+        keep_zeros: Whether weights of matrices that are exactly zero stay so, as single weights that were pruned must.
     """
 
     steps: int
@@ -65,6 +66,7 @@ class Training:
     seed: int = 0
     evaluate_every: int = 0
     patience: int = 3
+    keep_zeros: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation"):
@@ -236,6 +238,8 @@ class _Run:
         self.optimizer = _optimizer(weights, settings)
         self.schedule = settings.rates()
         self.watch = Watch(settings.patience)
+        matrices = {name: weight for name, weight in weights.items() if settings.keep_zeros and weight.dim() > 1}
+        self.zeros = {name: weight.detach() == 0 for name, weight in matrices.items()}
         self.first = self.done = 0
         self.tokens, self.seconds = 0, 0.0
         self.latest = math.nan
@@ -283,6 +287,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.done)
         self.optimizer.step()
+        for name, zero in self.zeros.items():
+            self.weights[name].data.masked_fill_(zero, 0.0)
         self.optimizer.zero_grad(set_to_none=True)
 
     def look(self, evaluate: Evaluate) -> None:
