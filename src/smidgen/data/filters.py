@@ -11,7 +11,8 @@ from smidgen.errors import MissingExtra, ReferenceNotFound
 
 ENOUGH_WORDS = 50
 """Words from which a text is judged by its repetitions."""
-MOST_REPEATED_LINES = 0.3
+MOST_REPEATED_LINES, WORDS_PER_LINE = 0.3, 4
+"""Share of the lines that may repeat earlier ones; shorter lines do not count, since programs repeat them by nature."""
 MOST_OF_ONE_RUN = {2: 0.20, 3: 0.18, 4: 0.16}
 """Largest share of all characters that the most frequent run of so many words may make up."""
 LANGUAGE_SAMPLE = 2_000
@@ -20,8 +21,9 @@ LANGUAGE_SAMPLE = 2_000
 def repeats_itself(text: str) -> bool:
     r"""Whether a text of 50 words or more is mostly repetition.
 
-    It is where more than 30% of its lines are repeated ones, or where its most frequent run of two, three or four words
-    makes up more than 20, 18 or 16% of its characters. Source: Rae 2021, arXiv 2112.11446, table A1.
+    It is where more than 30% of its lines (of four words or more) repeat earlier ones, or where its most frequent run of
+    two, three or four words makes up more than 20, 18 or 16% of its characters. Source: Rae 2021, arXiv 2112.11446,
+    table A1.
 
     Example:
         >>> repeats_itself("buy now cheap " * 40), repeats_itself("buy now cheap")
@@ -30,8 +32,8 @@ def repeats_itself(text: str) -> bool:
     found = words(text)
     if len(found) < ENOUGH_WORDS:
         return False
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if 1 - len(set(lines)) / len(lines) > MOST_REPEATED_LINES:
+    lines = [line.strip() for line in text.splitlines() if len(words(line)) >= WORDS_PER_LINE]
+    if lines and 1 - len(set(lines)) / len(lines) > MOST_REPEATED_LINES:
         return True
     characters = sum(map(len, found))
     for size, most in MOST_OF_ONE_RUN.items():
