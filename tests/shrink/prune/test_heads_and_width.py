@@ -128,6 +128,13 @@ def test_rounds_are_scored_anew_and_lead_to_the_same_size(tiny_model, windows, m
     assert torch.equal(logits(again, windows), logits(layers, windows))
 
 
+def test_counts_are_multiples_of_what_is_asked(tiny_model, windows):
+    wide = tiny_model(hidden_size=320, intermediate_size=320)
+    assert Prune("width", keep=300).apply(wide, windows).config.hidden_size == 256
+    assert Prune("width", keep=300, multiple=32).apply(wide, windows).config.hidden_size == 288
+    assert Prune("neuron", keep=200, multiple=64).apply(wide, windows).config.intermediate_size == 192
+
+
 def test_the_gradient_of_statistics_is_that_of_the_loss(tiny_model, windows):
     from smidgen.shrink.statistics import collect
 

@@ -206,6 +206,8 @@ def test_scores_are_the_formulas():
         ({"structure": "width", "keep": 32, "allocation": (1,)}, "'allocation' does not go"),
         ({"structure": "head", "allocation": (-1, 2)}, "0 or more"),
         ({"structure": "neuron", "keep": 32, "whole_groups": True}, "'whole_groups' does not go"),
+        ({"structure": "width", "keep": 32, "multiple": 48}, "multiples of 48"),
+        ({"structure": "head", "keep": 32, "multiple": 64}, "'multiple' does not go"),
         ({"structure": "layer", "keep": 2, "keep_language": "en"}, "'keep_language' does not go"),
     ],
 )

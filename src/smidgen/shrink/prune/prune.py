@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.shrink.statistics import Statistics
 
-OWN_FIELDS = {"head": ("whole_groups",), "weight": ("per",), "synapse": ("pattern",)}
+OWN_FIELDS = {
+    "head": ("whole_groups",),
+    "neuron": ("multiple",),
+    "width": ("multiple",),
+    "weight": ("per",),
+    "synapse": ("pattern",),
+}
 """Fields of `Prune` that are handed to a structure."""
 
 
@@ -59,6 +65,8 @@ class Prune:
         sparsity: Share of single weights that goes.
         per: Whether single weights are compared inside each ``row`` or over the whole matrix (``layer``).
         pattern: N:M, how many of how many consecutive inputs stay.
+        multiple: What counts of neurons or hidden channels are multiples of; None: 256, which K-quants need, or 32
+            for models too narrow for that.
         whole_groups: Whether heads go in whole groups with their key/value head.
         uneven: Whether blocks may keep different counts of heads, neurons or weights, by their scores.
         allocation: How many heads or neurons each block keeps, where that is decided already.
@@ -81,6 +89,7 @@ l1, l2, relu, taylor, wanda.
     sparsity: float | None = None
     per: str = "row"
     pattern: str = "2:4"
+    multiple: int | None = None
     whole_groups: bool = False
     uneven: bool = False
     allocation: tuple[int, ...] | None = None
@@ -126,6 +135,7 @@ l1, l2, relu, taylor, wanda.
             ("sparsity", self.structure == "weight"),
             ("per", self.structure == "weight"),
             ("pattern", self.structure == "synapse"),
+            ("multiple", self.structure in ("neuron", "width")),
             ("whole_groups", self.structure == "head"),
             ("uneven", by_block or self.structure == "weight"),
             ("allocation", by_block),
@@ -137,6 +147,8 @@ l1, l2, relu, taylor, wanda.
                 raise InvalidInput(f"{name!r} does not go with this cut of {self.structure}.", remedy="Leave it out.")
         if self.keep_language is not None:
             Alphabet.of(self.keep_language)
+        if self.multiple is not None and (self.multiple < 32 or self.multiple % 32):
+            raise InvalidInput(f"Counts cannot be multiples of {self.multiple}.", remedy="Give a multiple of 32.")
         if self.rounds < 1:
             raise InvalidInput(f"{self.rounds} rounds cannot be.", remedy="Give at least 1.")
         if self.allocation is not None:

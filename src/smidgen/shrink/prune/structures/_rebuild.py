@@ -20,9 +20,13 @@ def rebuild(model: Model, config: Any, state: Mapping[str, torch.Tensor]) -> Any
         model: Where class, buffers, generation settings and mode come from.
         config: The changed configuration.
         state: Every weight by its state-dictionary name; the tensors are taken over, not copied.
+
+    Raises:
+        Unsupported: The result could not be written and loaded again.
     """
     import torch
 
+    model.family.require_loadable(config)
     source = model.module
     # An embedding that is scaled by its width's root keeps that factor in a buffer.
     factor = model.family.anatomy(config).embedding_scale / model.anatomy.embedding_scale

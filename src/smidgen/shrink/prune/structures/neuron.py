@@ -27,11 +27,16 @@ class Neuron(BlockStructure):
     mean, and a block may lose its MLP altogether. Counts are multiples of 256 where that leaves any (llama.cpp's
     K-quants need rows of whole 256s), else of 32. Repair updates down.
 
+    Attributes:
+        multiple: What counts are multiples of, where 256 or 32 is not wanted.
+
     Example:
         >>> import torch
         >>> [unit.tolist() for unit in Neuron().units(torch.tensor([3.0, 1.0, 2.0, 4.0]), None, step=2)]
         [[3, 0], [2, 1]]
     """
+
+    multiple: int | None = None
 
     unit: ClassVar[str] = "neurons per block"
     criterion: ClassVar[str] = "activation"
@@ -42,8 +47,8 @@ class Neuron(BlockStructure):
         return block.neurons
 
     def step(self, anatomy: Anatomy) -> int:
-        """Return 256, or 32 for models too narrow for that."""
-        return K_QUANT_BLOCK if self.size(anatomy) > K_QUANT_BLOCK else BLOCK
+        """Return `multiple`, else 256, or 32 for models too narrow for that."""
+        return self.multiple or (K_QUANT_BLOCK if self.size(anatomy) > K_QUANT_BLOCK else BLOCK)
 
     def remove(self, model: Model, kept: Any) -> Model:
         """Build a model of these neurons; int64 ``[keep]`` for each block, rising."""

@@ -31,7 +31,12 @@ class Width(Structure):
     the stream and a row of every matrix that writes it. The count is a multiple of 256 where that leaves any
     (llama.cpp's K-quants need rows of whole 256s; cutting down to one opens them), else of 32. Repair updates query,
     key, value, gate, up and an untied head, and scales the norms by how much of the stream's power stayed.
+
+    Attributes:
+        multiple: What the count is a multiple of, where 256 or 32 is not wanted.
     """
+
+    multiple: int | None = None
 
     unit: ClassVar[str] = "hidden channels"
     criterion: ClassVar[str] = "activation"
@@ -42,8 +47,8 @@ class Width(Structure):
         return anatomy.hidden_size
 
     def step(self, anatomy: Anatomy) -> int:
-        """Return 256, or 32 for models too narrow for that."""
-        return K_QUANT_BLOCK if anatomy.hidden_size > K_QUANT_BLOCK else BLOCK
+        """Return `multiple`, else 256, or 32 for models too narrow for that."""
+        return self.multiple or (K_QUANT_BLOCK if anatomy.hidden_size > K_QUANT_BLOCK else BLOCK)
 
     def remove(self, model: Model, kept: torch.Tensor) -> Model:
         """Build a model of these channels; int64 ``[keep]``, rising."""
