@@ -21,7 +21,7 @@ LANGUAGE_SAMPLE = 2_000
 def repeats_itself(text: str) -> bool:
     r"""Whether a text of 50 words or more is mostly repetition.
 
-    It is where more than 30% of its lines (of four words or more) repeat earlier ones, or where its most frequent run of
+    It is where more than 30% of its lines (of four words or more) repeat earlier ones, or its most frequent run of
     two, three or four words makes up more than 20, 18 or 16% of its characters. Source: Rae 2021, arXiv 2112.11446,
     table A1.
 
