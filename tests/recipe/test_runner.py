@@ -10,7 +10,9 @@ import torch
 
 from smidgen.data.resolve import CalibrationData
 from smidgen.data.rows import Corpus, Row
+from smidgen.errors import Unsupported
 from smidgen.export import gguf
+from smidgen.models.families import for_architecture
 from smidgen.models.files import sha256_of
 from smidgen.models.load import load
 from smidgen.recipe import runner as runner_file
@@ -120,6 +122,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 test = runpy.run_path({test!r})
+from smidgen.errors import Unsupported
 from smidgen.export import gguf
 from smidgen.recipe.runner import Runner
 materials = test["materials_of"](Path({source!r}))
@@ -141,3 +144,16 @@ def test_killed_anywhere_and_started_again_it_ends_in_the_same_bytes(materials, 
     assert sha256_of(tmp_path / "killed" / "result.gguf") == sha256_of(tmp_path / "undisturbed.gguf")
     records = [json.loads(path.read_text()) for path in (tmp_path / "killed").rglob("done.json")]
     assert len(records) == len(STEPS)
+
+
+def test_an_uneven_chain_is_kept_between_steps_and_refused_where_nothing_could_run_it(materials, tmp_path):
+    uneven = Step("prune", {"structure": "neuron", "allocation": [32, 128, 96, 0]})
+    model, _ = Runner(materials, tmp_path / "a", silent).run([uneven])
+    seen = []
+    again, _ = Runner(materials, tmp_path / "a", seen.append).run([uneven])
+    assert not seen and [block.neurons for block in again.anatomy.blocks] == [32, 128, 96, 0]
+    assert all(torch.equal(value, again.module.state_dict()[name]) for name, value in model.module.state_dict().items())
+    other = replace(materials, source=replace(materials.source, family=for_architecture("Qwen2ForCausalLM")))
+    with pytest.raises(Unsupported, match="all alike"):
+        Runner(other, tmp_path / "b", silent).run([uneven])
+    assert not (tmp_path / "b").exists()

@@ -87,7 +87,7 @@ def _require_runnable(local: LocalModel, options: dict[str, Any]) -> None:
     from smidgen.models.checkpoint import gguf as container
     from smidgen.models.checkpoint.safetensors import read_config
 
-    if not options["uneven"] or options["structure"] == "weight":
+    if not Prune(**options).makes_uneven:
         return
     if local.kind == "gguf":
         family = families.for_gguf(container.read(local.path).metadata)

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from smidgen.export.gguf import require_writable
 from smidgen.models.files import atomic_write
 from smidgen.models.model import Model
 from smidgen.progress import Event, Progress
@@ -70,7 +71,13 @@ class Runner:
         self._latest: tuple[str, Model] | None = None
 
     def run(self, steps: Sequence[Step]) -> tuple[Model, list[Done]]:
-        """Run the steps on the source and return the model and what was done."""
+        """Run the steps on the source and return the model and what was done.
+
+        Raises:
+            Unsupported: A step makes blocks differ, and llama.cpp could not run the result.
+        """
+        cuts = [step.build() for step in steps if step.operation == "prune"]
+        require_writable(self.materials.source.family, uneven=any(cut.makes_uneven for cut in cuts))
         keys = self._keys(steps)
         done = [self._record(key) for key in keys]
         finished = next((number for number, record in enumerate(done) if record is None), len(steps))

@@ -217,6 +217,11 @@ l1, l2, relu, taylor, wanda.
     def _criterion(self) -> Criterion:
         return criteria.find(str(self.criterion))
 
+    @property
+    def makes_uneven(self) -> bool:
+        """Whether the blocks of the result may differ in heads or neurons."""
+        return self.structure != "weight" and (self.uneven or self.allocation is not None)
+
     def needs(self) -> Needs | None:
         """Return what the criterion reads of the text, None where it is not asked or reads none."""
         decided = self.chosen is not None
