@@ -117,7 +117,7 @@ def receipt() -> dict:
             "within": 240.0,
             "for": None,
         },
-        "plan": {"mixes": [{"layers": 30, "tokens": 49152, "predicted_kl": 0.059}], "chosen": 0},
+        "plan": {"decisions": [{"name": "calibration windows", "value": 20, "because": "", "at": 2.9}]},
         "steps": [
             {
                 "name": "calibrate",
@@ -125,6 +125,20 @@ def receipt() -> dict:
                 "parameters": {"tokens": 16384},
                 "seconds": 41.2,
                 "key": "a1",
+                "curves": None,
+            },
+            {
+                "operation": "distill",
+                "parameters": {"steps": 60, "batch_size": 4},
+                "seconds": 61.0,
+                "key": "d4",
+                "curves": {
+                    "training": [[step, 0.25 - step / 600] for step in range(10, 61, 10)],
+                    "held_out": [[step, 0.31 - step / 500] for step in range(0, 61, 20)],
+                    "best_step": 60,
+                    "stopped_early": False,
+                    "gap": 0.04,
+                },
             },
             {
                 "name": "quantize",
@@ -159,7 +173,15 @@ def receipt() -> dict:
         },
         "tensors": stored,
         "quality": [quality("Python documentation (held out)", 1.0), quality("general prose", 1.4)],
-        "predicted": {"kl_mean": 0.0585, "bytes": 79_990_000, "tokens_per_second": 61.0},
+        "predicted": {
+            "kl_mean": 0.0585,
+            "bytes": 79_990_000,
+            "tokens_per_second": 61.0,
+            "mixes": [
+                {"shape": "the whole model", "structural": 0.0, "quantization": 0.0585, "damage": 0.0585},
+                {"shape": "29 of 30 layers", "structural": 0.11, "quantization": 0.031, "damage": 0.141},
+            ],
+        },
         "speed": {
             "pp512": rate(402.0),
             "tg128": rate(63.5),
@@ -193,12 +215,6 @@ def receipt() -> dict:
             {"prompt": "Is <b>this</b> safe?", "source": "Yes & <no>.", "result": "Yes & <no>."},
         ],
         "warnings": ["No data was given, so Python's documentation stands in for your own text."],
-        "curves": {
-            "healing": [
-                {"step": step, "training_loss": 3 - step / 40, "held_out_loss": 3.1 - step / 50}
-                for step in range(0, 60, 10)
-            ]
-        },
     }
 
 
@@ -277,6 +293,7 @@ def test_the_cost_is_said_in_plain_words(receipt):
 
 
 def test_it_says_how_to_run_the_model_everywhere(receipt):
+    receipt["steps"] = [step for step in receipt["steps"] if step["operation"] != "distill"]
     page = spoken(render(receipt))
     for command in (
         "smidgen run model.gguf", "llama-cli -m model.gguf", "llama-server -m model.gguf",
@@ -452,3 +469,18 @@ def test_chromium_would_tell_of_errors_and_requests(tmp_path):
     page = '<img src="http://127.0.0.1:9/a.png"><script>console.error("seen")</script>'
     _, printed, asked = visit(page, tmp_path, "light")
     assert "CONSOLE" in printed and asked == {"http://127.0.0.1:9/a.png"}
+
+
+def test_training_is_drawn_and_told(receipt):
+    page = render(receipt)
+    assert "Loss while training." in page and "Training and held-out loss of step 2, distill." in page
+    told = "In step 2, distill, the loss on held-out text fell from 0.310 to 0.190, and ended 0.0400 above that of training."
+    assert told in spoken(page)
+    receipt["steps"][1]["curves"]["held_out"] = [[0, 0.31], [60, 0.4]]
+    assert "the loss on held-out text did not fall" in spoken(render(receipt))
+
+
+def test_the_ways_that_were_weighed_are_shown(receipt):
+    assert "29 of 30 layers0.1100.03100.141" in spoken(render(receipt))
+    del receipt["predicted"]["mixes"]
+    assert "29 of 30 layers" not in render(receipt)

@@ -20,11 +20,15 @@ def losses(receipt: Mapping[str, Any], quality: Sequence[Mapping[str, Any]]) -> 
     return found
 
 
-def curves_of(receipt: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """Return the receipt's loss curves by name, empty ones left out; a bare list is that of healing."""
-    curves = receipt.get("curves") or {}
-    named = curves if isinstance(curves, Mapping) else {"healing": curves}
-    return {name: curve for name, curve in named.items() if curve}
+def curves_of(receipt: Mapping[str, Any]) -> dict[str, Mapping[str, Sequence[tuple[int, float]]]]:
+    """Return what the steps that trained recorded, ``training`` and ``held_out`` as (step, loss), by the step's name.
+
+    Example:
+        >>> curves_of({"steps": [{"operation": "prune"}, {"operation": "distill", "curves": {"training": [[1, 0.5]]}}]})
+        {'step 2, distill': {'training': [[1, 0.5]]}}
+    """
+    steps = enumerate(receipt.get("steps") or [], start=1)
+    return {f"step {number}, {step['operation']}": step["curves"] for number, step in steps if step.get("curves")}
 
 
 def _on_text(entry: Mapping[str, Any]) -> str:
@@ -64,9 +68,15 @@ def _of_parts(receipt: Mapping[str, Any]) -> list[str]:
             "what that format had already lost does not come back."
         )
     for name, curve in curves_of(receipt).items():
-        held_out, training = curve[-1].get("held_out_loss"), curve[-1].get("training_loss")
-        if held_out is not None and training is not None:
-            side = "above" if held_out >= training else "below"
-            apart = words.number(abs(held_out - training))
-            found.append(f"At the end of {name}, held-out loss lies {apart} nats {side} training loss.")
+        held_out = curve.get("held_out") or []
+        if len(held_out) > 1:
+            before, after = held_out[0][1], min(loss for _, loss in held_out)
+            turn = f"fell from {words.number(before)} to {words.number(after)}" if after < before else "did not fall"
+            found.append(f"In {name}, the loss on held-out text {turn}{_gap(curve)}.")
     return found
+
+
+def _gap(curve: Mapping[str, Any]) -> str:
+    """Say how far held-out loss ended above the loss of what was trained on: what was learned by heart."""
+    gap = curve.get("gap")
+    return f", and ended {words.number(gap)} above that of training" if gap is not None and gap > 0 else ""

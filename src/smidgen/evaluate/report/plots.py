@@ -215,22 +215,19 @@ def _quantiles(quality: Sequence[Mapping[str, Any]]) -> Plot | None:
         return Plot(drawing.svg(description), "How the divergence is spread over tokens (logarithmic).")
 
 
-def _curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Plot | None:
+def _curves(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> Plot | None:
     if not curves:
         return None
     with Drawing("curves", 9, 2.8) as drawing:
         axes = drawing.axes
         for number, (name, curve) in enumerate(curves.items()):
             colour = COLOURS[_LINES[number % len(_LINES)][0]]
-            for key, label, dashes in (("training_loss", "training", "--"), ("held_out_loss", "held out", "-")):
-                points = [(point["step"], point[key]) for point in curve if point.get(key) is not None]
-                if points:
-                    axes.plot(*zip(*points, strict=True), dashes, color=colour, lw=1.8, label=f"{name}, {label}")
+            for kind, label, dashes in (("training", "training", "--"), ("held_out", "held out", "-")):
+                if curve.get(kind):
+                    axes.plot(*zip(*curve[kind], strict=True), dashes, color=colour, lw=1.8, label=f"{name}, {label}")
         axes.set_xlabel("step")
         axes.set_ylabel("loss, nats per token")
         axes.grid()
         axes.tick_params(length=0)
         drawing.figure.legend(loc="outside upper left", ncols=4, columnspacing=1.4)
-        return Plot(
-            drawing.svg(f"Training and held-out loss over the steps of {', '.join(curves)}."), "Loss while healing."
-        )
+        return Plot(drawing.svg(f"Training and held-out loss of {'; '.join(curves)}."), "Loss while training.")

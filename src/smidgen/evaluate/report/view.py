@@ -81,6 +81,7 @@ def contents(receipt: Mapping[str, Any]) -> dict[str, Any]:
         "predictions": _predictions(receipt, quality),
         "commands": commands(receipt),
         "steps": receipt.get("steps") or (),
+        "mixes": (receipt.get("predicted") or {}).get("mixes") or (),
         "plan": receipt.get("plan"),
         "warnings": receipt.get("warnings") or (),
         "machine": machine_rows(receipt),
