@@ -83,3 +83,16 @@ def test_a_cut_of_tokens_costs_what_spelling_costs(tiny_model, windows):
     (used,) = compare_criteria(CUTS["vocabulary"], ["use"], model, windows, windows)
     assert used.predicted_kl == pytest.approx(0, abs=0.2)
     assert comparison.fitting("vocabulary", None) == ("use",)
+
+
+def test_the_text_is_read_once_for_all_criteria(tiny_model, windows, monkeypatch):
+    from smidgen.shrink import statistics
+
+    passes, collect = [], statistics.collect
+    monkeypatch.setattr(statistics, "collect", lambda *rest, **named: passes.append(named) or collect(*rest, **named))
+    names = comparison.fitting("neuron", "all")
+    together = compare_criteria(CUTS["neuron"], names, tiny_model(), windows, windows[:2])
+    assert len(passes) == 1 and passes[0]["hessians"] and passes[0]["preactivations"] and passes[0]["gradients"]
+    (alone,) = compare_criteria(CUTS["neuron"], ["relu"], tiny_model(), windows, windows[:2])
+    same = next(each for each in together if each.criterion == "relu")
+    assert same.measured_kl == pytest.approx(alone.measured_kl, rel=1e-3)
