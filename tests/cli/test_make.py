@@ -7,7 +7,7 @@ from smidgen.cli.main import main
 from smidgen.cli.make import _show_forecast
 from smidgen.cli.screen import Screen
 from smidgen.export import gguf
-from smidgen.recipe.make import Forecast
+from smidgen.recipe.job import Forecast
 
 BUDGET = ["--fit", "100KB", "--within", "5s", "--threads", "1", "--quiet"]
 

@@ -12,7 +12,7 @@ from smidgen.errors import BudgetNotMet
 from smidgen.recipe.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
-    from smidgen.recipe.make import Outcome
+    from smidgen.recipe.job import Outcome
 
 REPORT, MODEL = "report.html", "model.gguf"
 _WORDS = {True: "met", False: "missed", None: "not asked"}

@@ -12,7 +12,7 @@ from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from smidgen.recipe.make import Forecast
+    from smidgen.recipe.job import Forecast
 
 
 def command(

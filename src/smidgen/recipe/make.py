@@ -3,101 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from smidgen import machine
-from smidgen.errors import OutOfResources, RecipeError
-from smidgen.export.runnable import gguf_of
-from smidgen.models.files import require_free
-from smidgen.progress import Event, Progress, silent
-from smidgen.recipe import handover, receipt
+from smidgen.progress import Progress, silent
+from smidgen.recipe import receipt
 from smidgen.recipe.budget import Budget
+from smidgen.recipe.job import Forecast, Job, Order, Outcome
 from smidgen.recipe.journal import Journal
-from smidgen.recipe.materials import Materials
-from smidgen.recipe.planner import Planner
-from smidgen.recipe.proof import Proof, prove
-from smidgen.recipe.quantities import format_size
-from smidgen.recipe.recipe import Recipe, Step
-from smidgen.recipe.run_folder import PLAN, WORK, run_folder
-from smidgen.recipe.runner import Runner
-
-if TYPE_CHECKING:
-    from smidgen.models.model import Model
-    from smidgen.models.sources import LocalModel
-
-WINDOW_LENGTH = 512
-MOST_WINDOWS, FEWEST_WINDOWS = 48, 8
-SECONDS_PER_WINDOW = 12.0
-"""About what one calibration window costs through all passes, relative to a budget of time: see `_windows`."""
-MOST_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ended in.
-
-    Attributes:
-        folder: Everything that is handed over.
-        receipt: Content of ``receipt.json``.
-        met: Whether no limit was missed.
-        already_done: Whether the folder was finished before.
-    """
-
-    folder: Path
-    receipt: dict[str, Any]
-    met: bool
-    already_done: bool = False
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a run would do and need.
-
-    Attributes:
-        steps: One sentence per step.
-        predicted: ``bytes`` and ``kl_mean`` of the result, before healing.
-        mixes: The best ways of meeting the budget that were weighed.
-        seconds: Expected time.
-        memory_bytes: Expected largest memory.
-        disk_bytes: Expected disk space while it runs.
-    """
-
-    steps: list[str]
-    predicted: dict[str, float]
-    mixes: list[dict[str, Any]]
-    seconds: float
-    memory_bytes: int
-    disk_bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What was asked for, besides the budget.
-
-    Attributes:
-        source: Reference of the model.
-        data: The user's text; None is the built-in one.
-        seed: Of everything random.
-        threads: Threads of the arithmetic.
-        offline: Take only what is on this machine.
-        max_memory: Bytes of memory to stay within; what is free where None.
-    """
-
-    source: str
-    data: str | None = None
-    seed: int = 0
-    threads: int = 1
-    offline: bool = False
-    max_memory: int | None = None
+from smidgen.recipe.recipe import Recipe
+from smidgen.recipe.run_folder import PLAN, run_folder
 
 
 def make(
@@ -152,7 +67,7 @@ def make(
         finished = _finished(folder, journal)
         if finished:
             return finished
-        job = _Job(order, budget, journal, folder, progress)
+        job = Job(order, budget, journal, folder, progress)
         return job.make()
 
 
@@ -189,7 +104,7 @@ def apply(
         finished = _finished(folder, journal)
         if finished:
             return finished
-        job = _Job(order, Budget(), journal, folder, progress, recipe=content)
+        job = Job(order, Budget(), journal, folder, progress, recipe=content)
         return job.apply(content)
 
 
@@ -215,7 +130,7 @@ def forecast(
     order = Order(source, data, seed, _use_threads(threads), offline, max_memory)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        job = _Job(order, budget, Journal(folder / PLAN, {}), folder, progress)
+        job = Job(order, budget, Journal(folder / PLAN, {}), folder, progress)
         return job.forecast(Path(out))
 
 
@@ -233,181 +148,3 @@ def _finished(folder: Path, journal: Journal) -> Outcome | None:
         return None
     content = receipt.read(folder)
     return Outcome(folder, content, receipt.verdict(content["met"]), already_done=True)
-
-
-class _Job:
-    """One run: the source, the texts, the plan, the folder."""
-
-    def __init__(
-        self,
-        order: Order,
-        budget: Budget,
-        journal: Journal,
-        folder: Path,
-        progress: Progress,
-        recipe: Recipe | None = None,
-    ) -> None:
-        from smidgen.data.resolve import resolve
-        from smidgen.models.load import load_local
-        from smidgen.models.reference import parse
-        from smidgen.models.sources import fetch
-        from smidgen.models.store import Store
-
-        self.order, self.budget, self.journal, self.folder = order, budget, journal, folder
-        self.progress, self.work = progress, folder / WORK if (folder / WORK).is_dir() else folder
-        texts = resolve(order.data, offline=order.offline, seed=order.seed)
-        store = Store()
-        self.local: LocalModel = fetch(parse(order.source, store), store, offline=order.offline, progress=progress)
-        self._check_recipe(recipe, texts.calibration.sha256)
-        self._require_resources(self.local.bytes)
-        source = load_local(self.local, progress=progress)
-        windows = recipe.windows if recipe else journal.decide("calibration windows", self._windows)
-        length = recipe.length if recipe else min(WINDOW_LENGTH, source.anatomy.context_length)
-        self.materials = Materials(source, texts, windows, length, order.seed, order.threads)
-        self.runner = Runner(self.materials, self.work / "steps", progress)
-        self.proof = Proof(self.materials, gguf_of(self.local, store, progress=progress), progress)
-
-    def _check_recipe(self, recipe: Recipe | None, text_sha256: str) -> None:
-        if recipe is None:
-            return
-        problems = []
-        if recipe.sha256 and recipe.sha256 != self.local.sha256:
-            problems.append(
-                f"{recipe.source} has the sha256 {self.local.sha256}, the recipe was written for {recipe.sha256}."
-            )
-        if recipe.data_sha256 and recipe.data_sha256 != text_sha256:
-            problems.append("The calibration text is not the one that the recipe was written for.")
-        if problems:
-            raise RecipeError(problems, remedy="Bring the original, or remove its sha256 from the recipe to go on.")
-
-    def _windows(self) -> int:
-        within = self.budget.within
-        if within is None:
-            return MOST_WINDOWS
-        return max(FEWEST_WINDOWS, min(MOST_WINDOWS, int(within / SECONDS_PER_WINDOW)))
-
-    def _require_resources(self, size: int) -> None:
-        need = self.needs(size)
-        require_free(self.folder, need["disk"])
-        limit = self.order.max_memory
-        available = machine.memory()[1] if limit is None else limit
-        if available < need["memory"]:
-            allowed = "are free" if limit is None else "are allowed"
-            raise OutOfResources(
-                f"{format_size(need['memory'])} of memory are needed, and {format_size(available)} {allowed}.",
-                remedy="Close other programs, or use a machine with more memory.",
-            )
-
-    def needs(self, size: int) -> dict[str, int]:
-        """Return the memory and disk that a source of so many bytes takes: float32 copies of source and result."""
-        quantised = self.local.kind == "gguf"
-        parameters = size * 8 // 5 if quantised else size // 2
-        return {"memory": parameters * 4 * 3 + 1_500_000_000, "disk": parameters * 4 * 3}
-
-    def planner(self) -> Planner:
-        """Return the planner of this run."""
-        return Planner(self.budget, self.materials, self.journal, self.runner, self.progress)
-
-    def make(self) -> Outcome:
-        """Plan, run, measure, and plan again while a limit is missed and time is left."""
-        planner = self.planner()
-        measured = self.journal.decide("source speed", self._source_speed)
-        windows = self.journal.decide("measured windows", lambda: self.proof.windows(self.budget.within))
-        reserve = self.proof.seconds(windows)
-        target = planner.target(measured, self.proof.source.stat().st_size)
-        for number in range(1, MOST_ATTEMPTS + 1):
-            steps, model, predicted = planner.attempt(number, target, reserve)
-            path = self._write(model)
-            reached = self.journal.decide(f"attempt {number}: reached", partial(self._reached, path))
-            target = self._next_target(target, reached)
-            if target <= 0:
-                break
-        return self._hand_over(steps, model, path, predicted, windows)
-
-    def _source_speed(self) -> float | None:
-        """Measure the source's speed of writing where a speed was asked for."""
-        if self.budget.speed is None:
-            return None
-        speed: float = self.proof.speed(self.proof.source)["tg128"]["mean"]
-        return speed
-
-    def _reached(self, path: Path) -> dict[str, Any]:
-        speed = self.proof.speed(path) if self.budget.speed is not None else None
-        return {"bytes": path.stat().st_size, "tg128": None if speed is None else speed["tg128"]["mean"]}
-
-    def _next_target(self, target: int, reached: Mapping[str, Any]) -> int:
-        """Return the bytes to aim at next, or 0 when nothing was missed or no time is left."""
-        within = self.budget.within
-        out_of_time = within is not None and self.journal.elapsed > within * 0.6
-        if self.budget.fit is not None and reached["bytes"] > self.budget.fit:
-            return target - (int(reached["bytes"]) - self.budget.fit)
-        if self.budget.speed is not None and reached["tg128"] < self.budget.speed and not out_of_time:
-            return int(reached["bytes"] * reached["tg128"] / self.budget.speed * 0.98)
-        return 0
-
-    def apply(self, recipe: Recipe) -> Outcome:
-        """Run the recipe's steps and measure the result."""
-        windows = self.journal.decide("measured windows", lambda: self.proof.windows(None))
-        model, _ = self.runner.run(recipe.steps)
-        path = self._write(model)
-        self.journal.decide("attempt 1: reached", lambda: self._reached(path))
-        return self._hand_over(list(recipe.steps), model, path, {}, windows)
-
-    def _write(self, model: Model) -> Path:
-        from smidgen.export import gguf
-
-        path = self.work / "result.gguf"
-        gguf.write(model, path, progress=self.progress)
-        return path
-
-    def _hand_over(
-        self, steps: Sequence[Step], model: Model, path: Path, predicted: Mapping[str, Any], windows: int
-    ) -> Outcome:
-        before = self._before_storing(steps)
-        handover.write_model(path, model, before, self.folder)
-        handover.write_texts(self.folder, self.proof.texts())
-        _, records = self.runner.run(steps)
-        content = prove(self.proof, self.folder / handover.MODEL, model, predicted, windows, self.budget)
-        recipe = Recipe(
-            source=self.order.source,
-            steps=tuple(steps),
-            sha256=self.local.sha256,
-            data=self.order.data,
-            data_sha256=self.materials.texts.calibration.sha256,
-            windows=self.materials.windows,
-            length=self.materials.length,
-            seed=self.order.seed,
-            threads=self.order.threads,
-        )
-        content |= {
-            "plan": {"decisions": list(self.journal.entries)},
-            "steps": [record.to_dict() for record in records],
-            "seconds": round(self.journal.elapsed, 1),
-        }
-        handover.write_papers(self.folder, model, recipe, content, self.local.files)
-        self.journal.decide("finished", lambda: True)
-        shutil.rmtree(self.work / "steps", ignore_errors=True)
-        (self.work / "result.gguf").unlink(missing_ok=True)
-        return Outcome(self.folder, content, receipt.verdict(content["met"]))
-
-    def _before_storing(self, steps: Sequence[Step]) -> Model | None:
-        stored = [number for number, step in enumerate(steps) if step.operation == "quantize"]
-        cut = list(steps[: stored[0]]) if stored else list(steps)
-        return self.runner.run(cut)[0] if cut else None
-
-    def forecast(self, out: Path) -> Forecast:
-        """Say what `make` would do."""
-        self.progress(Event("planning"))
-        planner, needs = self.planner(), self.needs(self.local.bytes)
-        require_free(out, needs["disk"])
-        target = planner.target(self._source_speed(), self.proof.source.stat().st_size)
-        decided = planner.choose_shape(target)
-        sentences = planner.describe(decided, self.proof.seconds(self.proof.windows(self.budget.within)))
-        return Forecast(
-            steps=sentences,
-            predicted={"bytes": target, "kl_mean": decided["structural"] + decided["quantization"]},
-            mixes=decided["mixes"],
-            seconds=self.budget.within or planner.seconds_without_clock(decided),
-            memory_bytes=needs["memory"],
-            disk_bytes=needs["disk"],
-        )
