@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from smidgen.errors import ReferenceNotFound
 
@@ -40,6 +42,11 @@ def names(package: str) -> tuple[str, ...]:
     return tuple(sorted(files | set(_entry_points(package))))
 
 
+def _singular(package: str) -> str:
+    kind = package.rpartition(".")[2].replace("_", " ")
+    return {"criteria": "criterion", "families": "family", "losses": "loss"}.get(kind, kind.removesuffix("s"))
+
+
 @cache
 def find(package: str, name: str) -> type:
     """Return the class of one method.
@@ -52,11 +59,9 @@ def find(package: str, name: str) -> type:
         ReferenceNotFound: No file and no entry point has that name.
     """
     known = names(package)
-    kind = package.rpartition(".")[2].replace("_", " ")
-    singular = {"criteria": "criterion", "families": "family", "losses": "loss"}.get(kind, kind.removesuffix("s"))
     match = next((candidate for candidate in known if _plain(candidate) == _plain(name)), None)
     if match is None:
-        raise ReferenceNotFound.among(singular, name, known)
+        raise ReferenceNotFound.among(_singular(package), name, known)
     entry = _entry_points(package).get(match)
     if entry is not None:
         loaded: type = entry.load()
@@ -66,3 +71,28 @@ def find(package: str, name: str) -> type:
         if isinstance(value, type) and value.__module__ == module.__name__ and _plain(value.__name__) == _plain(match):
             return value
     raise AssertionError(f"{module.__file__} holds no class named like the file")
+
+
+def build(package: str, name: str, options: Mapping[str, Any], *, also: Sequence[str] = ()) -> Any:
+    """Make one method from its options.
+
+    Args:
+        package: Dotted name of the family's folder.
+        name: The method's name.
+        options: Values of its fields.
+        also: Options that are understood elsewhere, to be named among the known ones.
+
+    Raises:
+        ReferenceNotFound: There is no such method, or it has no such option.
+        InvalidInput: An option's value is not possible.
+
+    Example:
+        >>> build("smidgen.shrink.quantize.solvers", "gptq", {"damping": 0.1})
+        Gptq(damping=0.1)
+    """
+    kind = find(package, name)
+    known = getattr(kind, "__dataclass_fields__", {})
+    for option in options:
+        if option not in known:
+            raise ReferenceNotFound.among(f"option of the {_singular(package)} {name}", option, [*also, *known])
+    return kind(**options)

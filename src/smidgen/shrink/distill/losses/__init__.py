@@ -143,12 +143,5 @@ def build(name: str, options: dict[str, Any]) -> Loss:
     Raises:
         ReferenceNotFound: There is no such loss or option.
     """
-    from smidgen.errors import ReferenceNotFound
-
-    kind = registry.find(__name__, name)
-    known = getattr(kind, "__dataclass_fields__", {})
-    for option in options:
-        if option not in known:
-            raise ReferenceNotFound.among(f"option of the loss {name}", option, ["weight", "weight_end", *known])
-    loss: Loss = kind(**options)
+    loss: Loss = registry.build(__name__, name, options, also=("weight", "weight_end"))
     return loss

@@ -118,14 +118,7 @@ def build(name: str, options: Mapping[str, Any]) -> Teacher:
     Raises:
         ReferenceNotFound: There is no such teacher or option.
     """
-    from smidgen.errors import ReferenceNotFound
-
-    kind = registry.find(__name__, name)
-    known = getattr(kind, "__dataclass_fields__", {})
-    for option in options:
-        if option not in known:
-            raise ReferenceNotFound.among(f"option of the teacher {name}", option, known)
-    teacher: Teacher = kind(**options)
+    teacher: Teacher = registry.build(__name__, name, options)
     return teacher
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from smidgen import registry
-from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.errors import InvalidInput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -58,12 +58,7 @@ def build(name: str, options: dict[str, Any]) -> Objective:
         ReferenceNotFound: There is no such objective or option.
         InvalidInput: An option's value is not possible.
     """
-    kind = registry.find(__name__, name)
-    known = getattr(kind, "__dataclass_fields__", {})
-    for option in options:
-        if option not in known:
-            raise ReferenceNotFound.among(f"option of the objective {name}", option, known)
-    objective: Objective = kind(**options)
+    objective: Objective = registry.build(__name__, name, options)
     return objective
 
 
