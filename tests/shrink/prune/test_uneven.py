@@ -65,6 +65,19 @@ def test_blocks_that_differ_run_in_llama_cpp(tiny_model, windows, tmp_path, case
     assert float(divergence.kl(logits(result, windows[:1])[0], found).max()) < 1e-4
 
 
+def test_rope_factors_reach_llama_cpp_too(tiny_model, windows, tmp_path):
+    rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
+    rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    model = tiny_model("llama", vocab_size=1024, rope_parameters=rope, tie_word_embeddings=False)
+    result = Prune("head", allocation=(2, 0, 4)).apply(model, windows)
+    gguf.write(result, tmp_path / "model.gguf", float_format="float32")
+    with PromptScorer(tmp_path / "model.gguf", threads=1, context=32) as scorer:
+        found = torch.from_numpy(scorer.logits(windows[0].tolist()).copy())
+    assert float(divergence.kl(logits(result, windows[:1])[0], found).max()) < 1e-4
+    plain = tiny_model("llama", vocab_size=1024, tie_word_embeddings=False)
+    assert (logits(plain, windows) - logits(model, windows)).abs().max() > 1e-3  # the scaling matters
+
+
 def test_a_gguf_of_blocks_that_differ_is_refused_where_llama_cpp_has_none(tiny_model, windows, tmp_path):
     result = CASES["neurons"].apply(tiny_model("qwen2"), windows)
     with pytest.raises(Unsupported, match="all alike"):
