@@ -80,10 +80,12 @@ def _published_pre_tokenizer(splitting: str) -> dict[str, Any]:
     return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
 
 
-PIECES = {"gemma": False, "mistral": True}
+PIECES = {"gemma": False, "mistral": True, "phi": True}
 """SentencePiece's tokenizers as published, and whether they put a space before a text."""
 
-OWN_PIECES = ["\n\n", "▁▁", "▁▁▁", "▁▁▁▁", "<b>"]
+OWN_PIECES = {"gemma": ["\n\n", "▁▁", "▁▁▁", "▁▁▁▁", "<b>"], "phi": ["<s>", "</s>", "<|user|>", "<|end|>"]}
+UNSTRIPPED = ("<unk>", "<s>", "<|endoftext|>")
+"""Of Phi-3's special tokens those that leave the white space after them as it is."""
 
 
 @cache
@@ -93,7 +95,7 @@ def _published_pieces(kind: str, vocabulary: int, begins: bool) -> str:
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never")]
     )
-    first = [*SPECIAL, "<unk>", *(OWN_PIECES if kind == "gemma" else []), *(f"<0x{byte:02X}>" for byte in range(256))]
+    first = [*SPECIAL, "<unk>", *OWN_PIECES.get(kind, []), *(f"<0x{byte:02X}>" for byte in range(256))]
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(first), show_progress=False)
     core.train_from_iterator([inspect.getsource(argparse)], trainer)
     learnt = core.get_vocab()
@@ -114,10 +116,12 @@ def _published_pieces(kind: str, vocabulary: int, begins: bool) -> str:
     spec["normalizer"], spec["pre_tokenizer"] = (prefix, None) if PIECES[kind] else (spaces, split)
     spec["decoder"] = {"type": "Sequence", "decoders": [*decoders, {"type": "Fuse"}, *(strip if PIECES[kind] else [])]}
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    own = [*SPECIAL, "<unk>", *(OWN_PIECES if kind == "gemma" else [])]
     spec["added_tokens"] = [
-        plain | {"id": number, "content": piece, "special": number < 4} for number, piece in enumerate(own)
+        plain | {"id": number, "content": piece, "special": number < 4 or kind == "phi"}
+        for number, piece in enumerate([*SPECIAL, "<unk>", *OWN_PIECES.get(kind, [])])
     ]
+    for added in spec["added_tokens"] if kind == "phi" else ():
+        added["rstrip"] = added["content"] not in UNSTRIPPED
     return json.dumps(spec | ({"post_processor": BEGINNING} if begins else {}))
 
 

@@ -11,7 +11,15 @@ import gguf as gguf_package
 import numpy
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+)
 
 from smidgen import registry
 from smidgen.errors import Unsupported
@@ -49,6 +57,20 @@ GEMMA3 = GEMMA | {
         "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0},
     },
 }
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 1.0,
+    "original_max_position_embeddings": 512,
+    "short_factor": [1.0, 1.02, 1.05, 1.08, 1.1, 1.3, 1.7, 2.0],
+    "long_factor": [1.0, 1.2, 1.6, 2.5, 5.0, 11.0, 25.12, 60.0],
+}
+PHI3 = {
+    "sliding_window": 2048,
+    "max_position_embeddings": 1024,
+    "rope_parameters": LONG_ROPE,
+    "original_max_position_embeddings": 512,
+}
 QWEN = {"rope_type": "default", "rope_theta": 1000000.0}
 
 
@@ -81,6 +103,19 @@ CASES = {
     "mistral-whole": Case(
         "mistral", MistralConfig, {"sliding_window": None, "head_dim": 32, "vocab_size": 512}, "mistral"
     ),
+    # Texts longer than the original context are rotated by other frequencies than shorter ones.
+    "phi3-long": Case("phi3", Phi3Config, PHI3, "phi", 600),
+    "phi3-short": Case("phi3", Phi3Config, PHI3 | {"num_key_value_heads": 4}, "phi"),
+    "phi3-partial": Case(
+        "phi3",
+        Phi3Config,
+        {
+            "sliding_window": 64,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        },
+        "phi",
+        64,
+    ),
     "qwen2-tied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": True}, "qwen2"),
     "qwen2-untied": Case("qwen2", Qwen2Config, {"tie_word_embeddings": False, "rope_parameters": QWEN}, "qwen2"),
 }
@@ -103,7 +138,7 @@ class Made:
 
 def test_every_file_is_tried() -> None:
     found = registry.names("smidgen.models.families")
-    assert len(found) == 5
+    assert len(found) == 6
     assert {case.family for case in CASES.values()} == set(found)
 
 
@@ -188,9 +223,12 @@ def test_the_anatomy_names_every_matrix_once(make: Any, name: str) -> None:
     for path in (anatomy.layers, anatomy.rotary, anatomy.head, *(block.path for block in anatomy.blocks)):
         model.module.get_submodule(path)
     for block in anatomy.blocks:
-        rows = block.query_heads * block.head_size
-        assert state[block.projections["query"].weight].shape == (rows, anatomy.hidden_size)
-        assert state[block.projections["key"].weight].shape[0] == block.key_value_heads * block.head_size
+        query, shared = block.query_heads * block.head_size, block.key_value_heads * block.head_size
+        lengths = {"query": query, "key": shared, "value": shared, "gate": block.neurons, "up": block.neurons}
+        for role, length in lengths.items():
+            projection = block.projections[role]
+            rows = slice(*projection.rows) if projection.rows else slice(None)
+            assert state[projection.weight][rows].shape == (length, anatomy.hidden_size)
         assert state[block.projections["down"].weight].shape == (anatomy.hidden_size, block.neurons)
     assert state[f"{anatomy.embedding}.weight"].shape == (anatomy.vocabulary_size, anatomy.hidden_size)
     assert anatomy.tied == (f"{anatomy.head}.weight" not in matrices)

@@ -18,6 +18,7 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     Qwen2Config,
 )
 
@@ -61,6 +62,7 @@ CASES = {
     "gemma3": Case(Gemma3TextConfig, GEMMA | {"sliding_window_pattern": 2}, "gemma"),
     "llama": Case(LlamaConfig, {"tie_word_embeddings": True}, "llama-bpe"),
     "mistral": Case(MistralConfig, {"sliding_window": 64}, "mistral"),
+    "phi3": Case(Phi3Config, {"sliding_window": 256}, "phi"),
     "qwen2": Case(Qwen2Config, {}, "qwen2"),
 }
 every_family = pytest.mark.parametrize("family", registry.names("smidgen.models.families"))
@@ -107,7 +109,7 @@ def reloads(model: Model, ids: torch.Tensor, folder: Path, hard_text: str) -> No
     assert tokenizer.decode(before) == model.tokenizer.decode(before)
     assert tokenizer.chat_template == model.tokenizer.chat_template
     heads = {block.query_heads * block.head_size for block in model.anatomy.blocks}
-    if model.family.gguf_architecture == "qwen2" and heads != {model.anatomy.hidden_size}:
+    if model.family.gguf_architecture in ("phi3", "qwen2") and heads != {model.anatomy.hidden_size}:
         with pytest.raises(Unsupported, match="as wide as the model"):
             gguf.write(model, folder / "model.gguf")
         return
@@ -121,7 +123,7 @@ def reloads(model: Model, ids: torch.Tensor, folder: Path, hard_text: str) -> No
 
 def test_every_family_is_tried() -> None:
     assert set(CASES) == set(registry.names("smidgen.models.families"))
-    assert len(CASES) == 5
+    assert len(CASES) == 6
 
 
 @every_family

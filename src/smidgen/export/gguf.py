@@ -81,7 +81,7 @@ def file_metadata(model: Model) -> dict[str, Any]:
     own = model.family.gguf_metadata(model.config)
     if _uneven.differs(model):
         general["general.architecture"], own = model.family.uneven_gguf_architecture, _uneven.metadata(model, own)
-    return general | own | tokenizer.to_gguf(model.tokenizer, rows)
+    return general | own | tokenizer.to_gguf(model.tokenizer, rows, name)
 
 
 def metadata_bytes(model: Model) -> int:

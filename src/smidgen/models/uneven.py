@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.errors import DamagedFile
-from smidgen.models.anatomy import Anatomy, Block
+from smidgen.models.anatomy import Anatomy, Block, Projection
 
 KEY = "smidgen"
 ATTENTION, MLP = ("query", "key", "value", "output"), ("gate", "up", "down")
@@ -108,12 +108,26 @@ def adjusted(anatomy: Anatomy, config: Any) -> Anatomy:
 
 def _block(block: Block, own: Counts) -> Block:
     absent = (() if own.query_heads else ATTENTION) + (() if own.neurons else MLP)
+    present = {role: part for role, part in block.projections.items() if role not in absent}
     return replace(
         block,
         **asdict(own),
-        projections={role: part for role, part in block.projections.items() if role not in absent},
+        projections=_with_rows(present, own, block.head_size),
         head_norms=block.head_norms if own.query_heads else {},
     )
+
+
+def _with_rows(projections: dict[str, Projection], own: Counts, head_size: int) -> dict[str, Projection]:
+    """Give roles that are fused into one module the rows that they have where the counts are these."""
+    shared, ends = own.key_value_heads * head_size, dict[str, int]()
+    lengths = {"query": own.query_heads * head_size, "key": shared, "value": shared, "gate": own.neurons}
+    result = dict(projections)
+    for role, part in sorted(projections.items(), key=lambda item: item[1].rows or (0, 0)):
+        if part.rows is not None:
+            first = ends.get(part.path, 0)
+            ends[part.path] = first + lengths.get(role, own.neurons)
+            result[role] = replace(part, rows=(first, ends[part.path]))
+    return result
 
 
 def fit(module: Any, anatomy: Anatomy) -> Any:

@@ -6,6 +6,7 @@ healed, and its predictions are compared with the source's on a little calibrati
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -110,14 +111,18 @@ def table_of(shape: Shape, model: Model, table: Mapping[str, list[Choice]]) -> d
     whole = Shape.of(anatomy)
     scaled = {}
     # Which layers go is not decided here: the first ones stand for those that stay, all being of one size.
-    kept = {projection.weight for block in anatomy.blocks[: shape.layers] for projection in block.projections.values()}
+    parts = [part for block in anatomy.blocks[: shape.layers] for part in block.projections.values()]
+    kept = {part.weight for part in parts}
+    # Gate and up that are fused into one matrix have two rows of it for each neuron.
+    fed = Counter(part.weight for part in parts if part.role in ("gate", "up"))
+    read = Counter(part.weight for part in parts if part.role == "down")
     for name, front in table.items():
         rows, columns = model.weight(name).shape
         if name.startswith(anatomy.layers):
             if name not in kept:
                 continue
-            rows = shape.neurons if rows == whole.neurons else rows
-            columns = shape.neurons if columns == whole.neurons else columns
+            rows -= fed.get(name, 0) * (whole.neurons - shape.neurons)
+            columns -= read.get(name, 0) * (whole.neurons - shape.neurons)
         else:
             rows = shape.tokens
         fitting = [choice for choice in front if formats.find(choice.format).fits(columns)]
@@ -346,11 +351,10 @@ def _shapes(model: Model) -> Iterator[Shape]:
     """Yield all shapes, those that keep more parameters first."""
     layers, neurons, tokens = candidates(model)
     anatomy = model.anatomy
-    per_layer = sum(model.weight(projection.weight).numel() for projection in anatomy.blocks[0].projections.values())
-    per_neuron = (
-        sum(model.weight(anatomy.blocks[0].projections[role].weight).numel() for role in ("gate", "up", "down"))
-        / anatomy.blocks[0].neurons
-    )
+    parts = anatomy.blocks[0].projections.values()
+    per_layer = sum(model.weight(name).numel() for name in {part.weight for part in parts})
+    mlp = {part.weight for part in parts if part.role in ("gate", "up", "down")}
+    per_neuron = sum(model.weight(name).numel() for name in mlp) / anatomy.blocks[0].neurons
 
     def size(shape: Shape) -> float:
         block = per_layer - (anatomy.blocks[0].neurons - shape.neurons) * per_neuron

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smidgen.errors import DamagedFile, Unsupported
@@ -29,7 +29,13 @@ Pair = tuple[str, str]
 
 
 def build(
-    tokens: Sequence[str], types: Sequence[int], scores: Sequence[float], *, prefix: bool, unknown: str | None
+    tokens: Sequence[str],
+    types: Sequence[int],
+    scores: Sequence[float],
+    *,
+    prefix: bool,
+    unknown: str | None,
+    strips: Callable[[str], bool] = lambda piece: False,
 ) -> Any:
     """Build the tokenizer of a GGUF's pieces.
 
@@ -39,6 +45,7 @@ def build(
         scores: Their scores; the higher, the earlier two pieces are joined to this one.
         prefix: Whether a space is put before a text.
         unknown: The piece that stands for what cannot be spelled.
+        strips: Whether a special piece takes in the white space after it.
 
     Raises:
         DamagedFile: A piece stands twice, or the lists differ in length.
@@ -63,9 +70,11 @@ def build(
     last = [decoders.Strip(" ", 1, 0)] if prefix else []
     core.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *last])
     special = [piece for piece, kind, _ in rows if kind in (CONTROL, UNKNOWN)]
-    core.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
+    core.add_special_tokens(
+        [AddedToken(piece, rstrip=strips(piece), normalized=False, special=True) for piece in special]
+    )
     own = [piece for piece, kind, _ in rows if kind == USER_DEFINED]
-    core.add_tokens([AddedToken(piece, normalized=False) for piece in own])
+    core.add_tokens([AddedToken(piece, rstrip=strips(piece), normalized=False) for piece in own])
     return core
 
 

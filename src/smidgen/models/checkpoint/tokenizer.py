@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models.checkpoint import sentencepiece
-from smidgen.models.checkpoint.tokens import CONTROL, NORMAL, USER_DEFINED, is_filler, table
+from smidgen.models.checkpoint.tokens import (
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    is_filler,
+    name_for_gguf,
+    strips_after,
+    table,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -80,7 +88,14 @@ def from_gguf(metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     special = {_SPECIAL[key]: tokens[number] for key, number in special_ids(metadata).items()}
     if splitting is None:
         prefix, scores = bool(metadata.get("tokenizer.ggml.add_space_prefix", True)), _scores(metadata)
-        core = sentencepiece.build(tokens, types, scores, prefix=prefix, unknown=special.get("unk_token"))
+        core = sentencepiece.build(
+            tokens,
+            types,
+            scores,
+            prefix=prefix,
+            unknown=special.get("unk_token"),
+            strips=lambda piece: strips_after(metadata.get("general.name"), piece),
+        )
     else:
         core = _core(splitting, tokens, types, _strings(metadata, "merges"))
     begin = splitting is None or splitting.begins
@@ -182,12 +197,13 @@ def _surround(core: Any, begins: str | None, ends: str | None) -> None:
         )
 
 
-def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
+def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int, name: str = "") -> dict[str, Any]:
     """Return the metadata that describes a tokenizer in a GGUF file.
 
     Args:
         tokenizer: A byte-level BPE tokenizer, or one of SentencePiece's.
         rows: Rows of the embedding; ids without a token are written as unused.
+        name: The model's name, which llama.cpp reads as a mark of Phi-3's tokenizer; see `name_for_gguf`.
 
     Raises:
         Unsupported: llama.cpp has no name for this tokenizer's splitting, or it puts other tokens than bos and
@@ -199,6 +215,7 @@ def to_gguf(tokenizer: PreTrainedTokenizerFast, rows: int) -> dict[str, Any]:
     metadata = sentencepiece.to_gguf(spec, rows) if pieces else _byte_level(spec, rows)
     begins, ends = _surroundings(tokenizer)
     metadata |= {"tokenizer.ggml.add_bos_token": begins, "tokenizer.ggml.add_eos_token": ends}
+    metadata["general.name"] = name_for_gguf(name, spec)
     numbers = {key: getattr(tokenizer, f"{attribute}_id") for key, attribute in _SPECIAL.items()}
     metadata |= {f"tokenizer.ggml.{key}_token_id": number for key, number in numbers.items() if number is not None}
     template = tokenizer.chat_template

@@ -41,6 +41,9 @@ class Family:
         """Name every part of a model of this configuration."""
         raise TypeError(f"{type(self).__name__} does not describe its anatomy")
 
+    def require_loadable(self, config: Any) -> None:
+        """Refuse a configuration that transformers could neither write nor load again; raises Unsupported."""
+
     def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
         """Build the transformers configuration from a GGUF's metadata.
 

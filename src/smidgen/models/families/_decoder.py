@@ -68,14 +68,17 @@ class Decoder(Family):
     """A decoder of pre-norm blocks of grouped-query attention and a gated MLP.
 
     Attributes:
+        projections: Module inside the block and name in a GGUF, by role; roles that share a module are fused.
         biased: Roles whose projection carries a bias.
         norms: Norms of a block and their names in a GGUF, in the order of computation.
         norm_before: The norm that each site reads.
         norm_after: The norm that a projection's output passes, by the projection's role.
         head_norms: Norm inside the attention and its name in a GGUF, by the role that feeds it.
         activation: What llama.cpp computes in the MLP of this architecture.
+        partial_rotary: Whether only a part of each head's channels may be rotated.
     """
 
+    projections: ClassVar[Mapping[str, tuple[str, str]]] = PROJECTIONS
     biased: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[Mapping[str, str]] = NORMS
     norm_before: ClassVar[Mapping[str, str]] = {
@@ -85,6 +88,7 @@ class Decoder(Family):
     norm_after: ClassVar[Mapping[str, str]] = {}
     head_norms: ClassVar[Mapping[str, tuple[str, str]]] = {}
     activation: ClassVar[str] = "silu"
+    partial_rotary: ClassVar[bool] = False
 
     def anatomy(self, config: Any) -> Anatomy:
         """Name every part; layout as in transformers' ``LlamaForCausalLM``."""
@@ -103,11 +107,14 @@ class Decoder(Family):
         )
 
     def _block(self, config: Any, index: int) -> Block:
-        path = f"model.layers.{index}"
+        path, rows = f"model.layers.{index}", self._fused_rows(config)
         return Block(
             index=index,
             path=path,
-            projections={role: Projection(role, f"{path}.{module}") for role, (module, _) in PROJECTIONS.items()},
+            projections={
+                role: Projection(role, f"{path}.{module}", rows.get(role))
+                for role, (module, _) in self.projections.items()
+            },
             norms=tuple(f"{path}.{norm}" for norm in self.norms),
             query_heads=config.num_attention_heads,
             key_value_heads=config.num_key_value_heads,
@@ -118,6 +125,21 @@ class Decoder(Family):
             head_norms={role: f"{path}.{norm}" for role, (norm, _) in self.head_norms.items()},
         )
 
+    def _fused_rows(self, config: Any) -> dict[str, tuple[int, int]]:
+        """Return which rows of its module each role has, where several share one."""
+        size, modules = head_size(config), [module for module, _ in self.projections.values()]
+        lengths = {
+            "query": config.num_attention_heads * size,
+            "key": config.num_key_value_heads * size,
+            "value": config.num_key_value_heads * size,
+        }
+        rows, ends = {}, dict.fromkeys(modules, 0)
+        for role, (module, _) in self.projections.items():
+            if modules.count(module) > 1:
+                first, ends[module] = ends[module], ends[module] + lengths.get(role, config.intermediate_size)
+                rows[role] = (first, ends[module])
+        return rows
+
     def gguf_names(self, config: Any) -> dict[str, str]:
         """Map state-dictionary names to GGUF names."""
         names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
@@ -125,7 +147,7 @@ class Decoder(Family):
             names["lm_head.weight"] = "output.weight"
         for index in range(config.num_hidden_layers):
             inner, outer = f"model.layers.{index}", f"blk.{index}"
-            for role, (path, name) in PROJECTIONS.items():
+            for role, (path, name) in self.projections.items():
                 names[f"{inner}.{path}.weight"] = f"{outer}.{name}.weight"
                 if role in self.biased:
                     names[f"{inner}.{path}.bias"] = f"{outer}.{name}.bias"
@@ -222,7 +244,7 @@ class Decoder(Family):
         size = count(metadata, f"{prefix}.attention.key_length", max(1, hidden // heads))
         if size % 2:
             raise DamagedFile(f"The GGUF file's head size of {size} is odd, and rotation takes channels in pairs.")
-        for key in ("attention.value_length", "rope.dimension_count"):
+        for key in ("attention.value_length", *(() if self.partial_rotary else ("rope.dimension_count",))):
             if count(metadata, f"{prefix}.{key}", size) != size:
                 raise Unsupported(
                     f"The GGUF file's {prefix}.{key} is not its head size of {size}, as this family has it.",

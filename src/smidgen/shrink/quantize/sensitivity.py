@@ -310,10 +310,9 @@ def _roles(model: Model) -> dict[str, list[str]]:
     anatomy = model.anatomy
     roles: dict[str, list[str]] = {"embedding": [f"{anatomy.embedding}.weight"]}
     for block in anatomy.blocks:
-        for projection in block.projections.values():
-            members = roles.setdefault(projection.role, [])
-            if projection.weight not in members:
-                members.append(projection.weight)
+        # A matrix of several roles counts as one of the first.
+        for name, role in {part.weight: part.role for part in reversed(block.projections.values())}.items():
+            roles.setdefault(role, []).append(name)
     if not anatomy.tied:
         roles["head"] = [f"{anatomy.head}.weight"]
     return roles
