@@ -85,6 +85,13 @@ def test_the_folder_holds_what_is_promised(stored, cut, fewer_tokens):
     assert 'LICENSE """Do as you like."""' in (cut.folder / "Modelfile").read_text()
 
 
+def test_it_is_told_what_of_the_data_was_used(stored, cut):
+    assert stored.receipt["data"] is None and not (stored.folder / "evidence" / "datasheet.md").exists()
+    sheet = cut.receipt["data"]
+    assert sheet["rows"][0] >= sheet["rows"][1] > 0 and len(sheet["sha256"]) == 64
+    assert sheet["sha256"] in (cut.folder / "evidence" / "datasheet.md").read_text()
+
+
 def test_the_budget_is_kept_by_what_it_takes(stored, cut, fewer_tokens):
     operations = [[step["operation"] for step in outcome.receipt["steps"]] for outcome in (stored, cut, fewer_tokens)]
     assert operations[0][0] == "quantize" and set(operations[0][1:]) <= {"distill"}

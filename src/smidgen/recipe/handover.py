@@ -15,11 +15,13 @@ from smidgen.recipe.quantities import format_size
 from smidgen.recipe.receipt import NAME as RECEIPT
 
 if TYPE_CHECKING:
+    from smidgen.data.curation import Datasheet
     from smidgen.evaluate.windows import Text
     from smidgen.models.model import Model
     from smidgen.recipe.recipe import Recipe
 
 MODEL, RECIPE, REPORT, EVIDENCE = "model.gguf", "recipe.yaml", "report.html", "evidence"
+DATASHEET = "datasheet.md"
 
 
 def write_model(made: Path, model: Model, before_storing: Model | None, folder: Path) -> None:
@@ -42,6 +44,12 @@ def write_texts(folder: Path, texts: Sequence[Text]) -> None:
     make_folder(folder / EVIDENCE)
     for text in texts:
         atomic_write(folder / EVIDENCE / f"{_file_name(text.name)}.txt", text.content)
+
+
+def write_datasheet(folder: Path, datasheet: Datasheet | None) -> None:
+    """Say what of the user's data was used, and why the rest was not; nothing for the built-in text."""
+    if datasheet is not None:
+        atomic_write(folder / EVIDENCE / DATASHEET, datasheet.to_markdown())
 
 
 def evidence_of(folder: Path, name: str) -> Path:

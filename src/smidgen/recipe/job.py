@@ -243,6 +243,7 @@ class Job:
         before = self._before_storing(steps)
         handover.write_model(path, model, before, self.folder)
         handover.write_texts(self.folder, self.proof.texts())
+        handover.write_datasheet(self.folder, self.materials.texts.datasheet)
         _, records = self.runner.run(steps)
         content = prove(self.proof, self.folder / handover.MODEL, model, predicted, windows, self.budget)
         recipe = Recipe(

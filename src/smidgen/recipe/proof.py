@@ -119,6 +119,7 @@ def prove(
         },
         "machine": receipt.describe_machine(materials.threads),
         "met": met,
+        "data": None if materials.texts.datasheet is None else materials.texts.datasheet.to_dict(),
         "samples": _samples(proof, path),
         "warnings": warnings,
     }
