@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WINDOW_LENGTH = 512
 MOST_WINDOWS, FEWEST_WINDOWS = 48, 8
-SECONDS_PER_WINDOW = 12.0
+SECONDS_PER_WINDOW = 8.0
 """About what one calibration window costs through all passes, relative to a budget of time."""
 MOST_ATTEMPTS = 3
 
