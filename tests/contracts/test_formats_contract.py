@@ -31,9 +31,9 @@ def random_weights(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, columns, generator=generator).mul_(0.05)
 
 
-def test_the_room_holds_fourteen_formats():
-    assert len(ALL) == 14
-    assert len(BLOCKS) == 11
+def test_the_room_holds_eighteen_formats():
+    assert len(ALL) == 18
+    assert len(BLOCKS) == 15
 
 
 @each_format
@@ -69,7 +69,11 @@ def test_any_bytes_are_read_as_gguf_reads_them_and_packed_again_unchanged(number
     sound = torch.stack([part.isfinite().flatten(1).all(1) for part in (scales.scale, scales.minimum)]).all(0)
     assert sound.sum() >= 8
     assert torch.equal(number_format.unpack(packed)[sound], oracle(number_format, packed)[sound])
-    assert torch.equal(number_format.pack(codes, scales), packed)
+    again = number_format.pack(codes, scales)
+    assert torch.equal(number_format.unpack(again)[sound], number_format.unpack(packed)[sound])
+    assert torch.equal(number_format.pack(*number_format.unpack_codes(again)), again)
+    if number_format.name != "TQ1_0":  # five digits of three values fill 243 of the 256 bytes
+        assert torch.equal(again, packed)
 
 
 @each_block
@@ -120,7 +124,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads(name):
 @each_block
 def test_codes_are_the_nearest_levels(number_format):
     levels = torch.tensor(number_format.levels, dtype=torch.float32)
-    assert bool((levels.diff() > 0).all())
+    assert len(set(number_format.levels)) >= len(levels) - 1, "only zero may stand twice"
     values = random_weights(5, 64) * 40
     scale, minimum = torch.full((5, 1), 0.05), torch.full((5, 1), 0.3)
     decoded = number_format.decode(number_format.encode(values, scale, minimum), scale, minimum)
@@ -152,7 +156,10 @@ def test_peculiar_rows_stay_finite_and_near(number_format, case):
     packed = number_format.quantize(weights)
     unpacked = number_format.unpack(packed)
     assert torch.equal(unpacked, oracle(number_format, packed))
-    step = 2.1 / (len(number_format.levels) - 1) if isinstance(number_format, BlockFormat) else 0.01
+    step = 0.01
+    if isinstance(number_format, BlockFormat):
+        levels = torch.tensor(sorted(number_format.levels))
+        step = 1.2 * float(levels.diff().max() / levels.abs().max())
     largest = weights.abs().max().item()
     assert (unpacked - weights).abs().max().item() <= step * largest + 6e-8 * 16
     if case == "zeros":
@@ -209,7 +216,9 @@ def test_importance_moves_the_error_to_where_it_counts_less(number_format):
     def harm(packed: torch.Tensor) -> float:
         return float(((number_format.unpack(packed) - weights).square() * importance).sum())
 
-    assert harm(number_format.quantize(weights, importance)) < 0.9 * harm(number_format.quantize(weights))
+    coarse = number_format.name in ("MXFP4", "TQ1_0")  # few scales to choose from, few levels to choose among
+    bound = (0.98 if coarse else 0.9) * harm(number_format.quantize(weights))
+    assert harm(number_format.quantize(weights, importance)) < bound
     nothing = number_format.quantize(weights, torch.zeros(256))
     assert torch.equal(nothing, number_format.quantize(weights))
 
@@ -229,7 +238,8 @@ def test_error_is_no_more_than_that_of_all_zeros(number_format, seed, rows, size
     packed = number_format.quantize(weights)
     unpacked = number_format.unpack(packed)
     assert torch.equal(unpacked, oracle(number_format, packed))
-    assert (unpacked - weights).square().sum() < 0.3 * weights.square().sum()
+    allowed = 0.3 if number_format.bits_per_weight > 2.5 else 0.6
+    assert (unpacked - weights).square().sum() < allowed * weights.square().sum()
 
 
 def test_formats_are_found_without_loading_torch():

@@ -103,7 +103,7 @@ def test_bytes_are_those_of_the_format_and_the_weight_is_not_changed(solver, num
 def test_gptq_does_less_harm_than_rounding_where_inputs_are_correlated(number_format):
     chosen = formats.find(number_format)
     for seed in range(3):
-        weight, hessian = weights(16, 256, seed), correlated(256, seed=seed)
+        weight, hessian = weights(16, 512, seed), correlated(512, seed=seed)
         found = {
             name: damage(weight, solvers.find(name).solve(weight, hessian, chosen), hessian, chosen) for name in NAMES
         }

@@ -70,7 +70,7 @@ class BlockFormat(NumberFormat):
 
     Attributes:
         group_size: Weights that share one effective scale.
-        levels: What the codes 0, 1, 2 … stand for, ascending.
+        levels: What the codes 0, 1, 2 … stand for.
     """
 
     group_size: ClassVar[int]

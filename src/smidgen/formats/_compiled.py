@@ -76,6 +76,36 @@ def symmetric(
 
 
 @compiled
+def power(weights: Array, importance: Array, snapped: Array, steps: Array, start: Array, found: Array) -> None:
+    """Write the exponent of every group's best scale, ``[groups]``; see `_search.power`.
+
+    Args:
+        weights: See above.
+        importance: See above.
+        snapped: See `Grid.snapped`.
+        steps: What is taken from the exponent at the start.
+        start: ``[groups]``, the exponent of the first candidate.
+        found: Written.
+    """
+    rows, parts, size = importance.shape
+    for group in range(len(weights)):
+        values, counts = weights[group], importance[(group // parts) % rows, group % parts]
+        best = INFINITY
+        found[group] = start[group]
+        unit = np.float32(2.0 ** -np.float64(start[group]))
+        for step in steps:
+            share = np.float32(2.0 ** np.float64(step))
+            total = ZERO
+            for place in range(size):
+                scaled = values[place] * unit * share
+                level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
+                total += (scaled - level) * (scaled - level) * counts[place]
+            total /= share * share
+            if total < best:
+                best, found[group] = total, start[group] - step
+
+
+@compiled
 def affine(
     weights: Array,
     importance: Array,
@@ -216,6 +246,7 @@ def neighbours(
     weights: Array,
     importance: Array,
     levels: Array,
+    snapped: Array,
     unit: Array,
     bounds: Array,
     steps: Array,
@@ -227,7 +258,8 @@ def neighbours(
     Args:
         weights: See above.
         importance: See above.
-        levels: ``[codes]``, consecutive integers.
+        levels: ``[codes]``, see `Grid.values`.
+        snapped: See `Grid.snapped`.
         unit: ``[groups]``, the super-scale of the group's block.
         bounds: Least and greatest integer scale.
         steps: What is added to the integer, the present one first.
@@ -245,7 +277,11 @@ def neighbours(
             inverse = ZERO if scale == ZERO else ONE / scale
             value = square = product = ZERO
             for place in range(size):
-                level = min(max(np.rint(values[place] * inverse), lowest), highest)
+                scaled = values[place] * inverse
+                if len(snapped) == 0:
+                    level = min(max(np.rint(scaled), lowest), highest)
+                else:
+                    level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
                 rest, weighted = level * scale - values[place], level * counts[place]
                 value += rest * rest * counts[place]
                 square += level * weighted

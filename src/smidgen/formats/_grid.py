@@ -17,10 +17,11 @@ REACH, PER_UNIT = 128, 2
 
 @dataclass(frozen=True)
 class Grid:
-    """Levels in ascending order; the code of a level is its place among them.
+    """Levels; the code of a level is its place among them, the first one where it stands twice.
 
     Attributes:
-        levels: Integers from -128 to 127. Consecutive ones are rounded to directly, others through a table.
+        levels: Integers from -128 to 127. Consecutive ones are rounded to directly, others, in any order, through a
+            table.
 
     Example:
         >>> import torch

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 REFITS = 2
 """How often the best found scale rounds the weights afresh and is fitted again."""
 LARGEST = 65504.0
+EXPONENTS = (-120, 124)
+"""Powers of two whose inverse, and whose product with a level, are floats as well."""
 STEPS = (0, -1, 1)
 """Integer scales tried around the present one."""
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -60,6 +62,28 @@ def symmetric(weights: Tensor, importance: Tensor, grid: Grid, multipliers: Sequ
     arrays = weights.numpy(), importance.numpy(), grid.values, grid.snapped, tried
     _compiled.symmetric(*arrays, REFITS, found.numpy())
     return found
+
+
+def power(weights: Tensor, importance: Tensor, grid: Grid, steps: Sequence[int]) -> Tensor:
+    """Find the power of two per group that makes sum h (w - 2**p * level)² least: its exponent p, int32 ``[groups]``.
+
+    Args:
+        weights: See above.
+        importance: See above.
+        grid: The levels, not consecutive.
+        steps: Exponents tried, counted down from the one that puts the weight of greatest magnitude among the upper
+            half of the levels; the first of them wins where nothing is to choose.
+    """
+    import numpy as np
+    import torch
+
+    from smidgen.formats import _compiled
+
+    top = float(np.abs(grid.values).max())
+    start = torch.frexp(weights.abs().amax(1) / top).exponent.clamp(*EXPONENTS)
+    found, tried = torch.empty_like(start), np.array(steps, np.int32)
+    _compiled.power(weights.numpy(), importance.numpy(), grid.snapped, tried, start.numpy(), found.numpy())
+    return found.clamp_(*EXPONENTS)
 
 
 def clipped(top: int, spans: Sequence[float]) -> tuple[tuple[float, float], ...]:
@@ -121,7 +145,7 @@ def neighbours(
     Args:
         weights: See above.
         importance: See above.
-        grid: The levels, consecutive.
+        grid: The levels.
         unit: The super-scale of the group's block, ``[groups]``.
         bounds: Least and greatest integer.
         integers: ``[groups]``, float32.
@@ -136,7 +160,7 @@ def neighbours(
 
     found, sums = integers.flatten().clone(), torch.empty(3, len(weights))
     limits, steps = np.array(bounds, np.float32), np.array(STEPS, np.float32)
-    arrays = weights.numpy(), importance.numpy(), grid.values, unit.contiguous().numpy()
+    arrays = weights.numpy(), importance.numpy(), grid.values, grid.snapped, unit.contiguous().numpy()
     _compiled.neighbours(*arrays, limits, steps, found.numpy(), sums.numpy())
     return found, sums
 

@@ -116,7 +116,7 @@ def test_the_front_is_what_nothing_beats(found):
 def test_formats_are_listed_from_the_smallest():
     names = block_formats()
     bits = [formats.find(name).bits_per_weight for name in names]
-    assert len(names) == 11 and bits == sorted(bits) and "float16" not in names
+    assert len(names) == 15 and bits == sorted(bits) and "float16" not in names
 
 
 @pytest.mark.parametrize("tied", [True, False])
