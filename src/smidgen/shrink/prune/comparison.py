@@ -157,7 +157,8 @@ def spelling_cost(source: Model, result: Model, windows: torch.Tensor) -> float:
         text = source.tokenizer.decode(window, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         losses = []
         for model in (source, result):
-            tokens = torch.tensor([model.tokenizer(text, add_special_tokens=False)["input_ids"]])
+            # With the token that begins a text, where there is one: without it some models say nothing sensible.
+            tokens = torch.tensor([model.tokenizer(text)["input_ids"]])
             with torch.no_grad(), autocast(model.device.type):
                 logits = model.module(input_ids=tokens.to(model.device), use_cache=False).logits[0].float()
             losses.append(float(divergence.negative_log_likelihood(logits[:-1], tokens[0, 1:]).sum()))
