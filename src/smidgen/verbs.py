@@ -353,14 +353,15 @@ def run(
 
 
 def block_format(name: str) -> str:
-    """Return the name of a number format by which matrices are stored in blocks.
+    """Return the name of a number format that stores matrices in fewer bits.
 
     Raises:
         ReferenceNotFound: There is no such format.
+        InvalidInput: A parameter of it is out of range.
 
     Example:
-        >>> block_format("Q4_K")
-        'q4_k'
+        >>> block_format("Q4_K"), block_format("integer:bits=4,group=64")
+        ('q4_k', 'integer:bits=4')
     """
     from smidgen import formats
     from smidgen.errors import ReferenceNotFound
@@ -368,9 +369,22 @@ def block_format(name: str) -> str:
 
     known = {formats.find(each).name: each for each in block_formats()}
     try:
-        return known[formats.find(name).name]
-    except (ReferenceNotFound, KeyError):
-        raise ReferenceNotFound.among("block format", name, known.values()) from None
+        found = formats.find(name)
+    except ReferenceNotFound:
+        if ":" in name:
+            raise
+        raise ReferenceNotFound.among("block format", name, _shrinking()) from None
+    if found.ggml_type is not None and found.name not in known:
+        raise ReferenceNotFound.among("block format", name, _shrinking())
+    return known.get(found.name, found.name)
+
+
+def _shrinking() -> list[str]:
+    """List the formats that store matrices in fewer bits."""
+    from smidgen import formats
+    from smidgen.shrink.quantize.allocate import block_formats
+
+    return [*block_formats(), *(each for each in formats.names() if formats.find(each).ggml_type is None)]
 
 
 def _materials(
@@ -436,7 +450,7 @@ def _require_fitting(model: Model, default: str | None, named: Mapping[str, str]
             rows.setdefault(wanted, set()).add(model.weight(name).shape[1])
     for wanted, widths in rows.items():
         fitting = [each for each in block_formats() if all(formats.find(each).fits(width) for width in widths)]
-        if wanted not in fitting:
+        if not all(formats.find(wanted).fits(width) for width in widths):
             raise InvalidInput(
                 f"The blocks of {wanted} do not divide this model's rows of {', '.join(map(str, sorted(widths)))}.",
                 remedy=f"Take one of {', '.join(fitting)}.",

@@ -8,10 +8,15 @@ import torch
 from smidgen import formats, registry
 from smidgen.errors import InvalidInput
 from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize.allocate import block_formats
 from smidgen.shrink.quantize.solvers import gptq
 
 NAMES = registry.names(solvers.__name__)
-BLOCKS = [name for name in formats.names() if isinstance(formats.find(name), formats.BlockFormat)]
+BLOCKS = [
+    *block_formats(),
+    *("integer:bits=4", "integer:bits=3,group=32,symmetric=false", "float4", "fixed_point:bits=4,group=32"),
+    *("hierarchical:bits=4", "ternary:group=64"),
+]
 each_solver = pytest.mark.parametrize("solver", NAMES)
 each_block = pytest.mark.parametrize("number_format", BLOCKS)
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from smidgen import formats
 from smidgen.export import gguf
 from smidgen.inference.scoring import PromptScorer
 from smidgen.models import families
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.load import read_gguf
 from smidgen.models.model import Model
+from smidgen.shrink.quantize.allocate import block_formats
 from smidgen.shrink.quantize.quantize import Quantize
 
-BLOCKS = [name for name in formats.names() if isinstance(formats.find(name), formats.BlockFormat)]
+BLOCKS = block_formats()
 
 
 @pytest.fixture(scope="module")

@@ -91,4 +91,4 @@ def write_gguf(adapter: Adapter, model: Model, path: Path, *, float_format: str 
 def _stored(name: str, values: torch.Tensor, float_format: str) -> gguf.StoredTensor:
     number_format = formats.find(float_format)
     data = number_format.quantize(values.contiguous())
-    return gguf.StoredTensor(name, tuple(values.shape), number_format.ggml_type, data.numpy())
+    return gguf.StoredTensor(name, tuple(values.shape), number_format.require_ggml_type(), data.numpy())

@@ -36,6 +36,8 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
         Unsupported: The family or the tokenizer has no place in GGUF, or llama.cpp cannot run blocks that differ.
     """
     require_writable(model.family, uneven=_uneven.differs(model))
+    for packed in model.packed.values():
+        formats.find(packed.format).require_ggml_type()
     metadata, names = file_metadata(model), _names(model)
     with atomic_path(path) as temporary:
         tensors = (_stored(model, name, stored, float_format) for name, stored in names.items())
@@ -133,7 +135,7 @@ def _stored(model: Model, name: str, stored_name: str, float_format: str) -> ggu
     order = model.family.gguf_rows(name, _uneven.config_of(model, name))
     if order is not None:
         data = data[order]
-    return gguf.StoredTensor(stored_name, shape, number_format.ggml_type, data.contiguous().numpy())
+    return gguf.StoredTensor(stored_name, shape, number_format.require_ggml_type(), data.contiguous().numpy())
 
 
 def _extras(model: Model) -> Iterator[gguf.StoredTensor]:
@@ -142,7 +144,7 @@ def _extras(model: Model) -> Iterator[gguf.StoredTensor]:
     float32 = formats.find("float32")
     for stored_name, values in model.family.gguf_extras(model.config).items():
         raw = float32.quantize(values.reshape(1, -1))
-        yield gguf.StoredTensor(stored_name, tuple(values.shape), float32.ggml_type, raw.numpy())
+        yield gguf.StoredTensor(stored_name, tuple(values.shape), float32.require_ggml_type(), raw.numpy())
     for stored_name, shape in _uneven.zeros(model).items():
         raw = float32.quantize(torch.zeros(shape))
-        yield gguf.StoredTensor(stored_name, shape, float32.ggml_type, raw.numpy())
+        yield gguf.StoredTensor(stored_name, shape, float32.require_ggml_type(), raw.numpy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from smidgen.errors import InvalidInput
 from smidgen.formats._format import NumberFormat, require_finite
@@ -66,15 +66,26 @@ def _combined(how: str, parts: list[Scales], dim: int) -> Scales:
 
 @dataclass(frozen=True)
 class BlockFormat(NumberFormat):
-    """A format of codes and scales; a weight decodes to ``scale * level - minimum``.
+    """A format of codes and scales; a weight decodes to ``scale * level - minimum``."""
 
-    Attributes:
-        group_size: Weights that share one effective scale.
-        levels: What the codes 0, 1, 2 … stand for.
-    """
+    @property
+    @abstractmethod
+    def group_size(self) -> int:
+        """Weights that share one effective scale."""
 
-    group_size: ClassVar[int]
-    levels: ClassVar[tuple[float, ...]]
+    @property
+    @abstractmethod
+    def levels(self) -> tuple[float, ...]:
+        """What the codes 0, 1, 2 … stand for."""
+
+    def for_columns(self, columns: int) -> BlockFormat:
+        """Return the format as it is for rows of so many weights, where a block may be a whole row."""
+        return self
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a weight decodes as said above; other formats have an `encode` and a `decode` of their own."""
+        return True
 
     @property
     def grid(self) -> Grid:

@@ -76,18 +76,22 @@ def symmetric(
 
 
 @compiled
-def power(weights: Array, importance: Array, snapped: Array, steps: Array, start: Array, found: Array) -> None:
+def power(
+    weights: Array, importance: Array, levels: Array, snapped: Array, steps: Array, start: Array, found: Array
+) -> None:
     """Write the exponent of every group's best scale, ``[groups]``; see `_search.power`.
 
     Args:
         weights: See above.
         importance: See above.
+        levels: ``[codes]``, see `Grid.values`.
         snapped: See `Grid.snapped`.
         steps: What is taken from the exponent at the start.
         start: ``[groups]``, the exponent of the first candidate.
         found: Written.
     """
     rows, parts, size = importance.shape
+    lowest, highest = levels[0], levels[-1]
     for group in range(len(weights)):
         values, counts = weights[group], importance[(group // parts) % rows, group % parts]
         best = INFINITY
@@ -98,7 +102,10 @@ def power(weights: Array, importance: Array, snapped: Array, steps: Array, start
             total = ZERO
             for place in range(size):
                 scaled = values[place] * unit * share
-                level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
+                if len(snapped) == 0:
+                    level = min(max(np.rint(scaled), lowest), highest)
+                else:
+                    level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
                 total += (scaled - level) * (scaled - level) * counts[place]
             total /= share * share
             if total < best:

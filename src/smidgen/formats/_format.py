@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
@@ -19,16 +19,48 @@ class NumberFormat(ABC):
     """A way of storing weights.
 
     Attributes:
-        name: The name GGUF uses, such as ``Q4_K``.
-        ggml_type: The value of ``gguf.GGMLQuantizationType``.
-        block_size: Weights per block; 1 where every weight stands alone.
-        type_size: Bytes per block.
+        ggml_type: The value of ``gguf.GGMLQuantizationType``; None where GGUF has no place for the format.
     """
 
-    name: ClassVar[str]
-    ggml_type: ClassVar[int]
-    block_size: ClassVar[int]
-    type_size: ClassVar[int]
+    ggml_type: ClassVar[int | None] = None
+
+    @property
+    def name(self) -> str:
+        """The name GGUF uses, such as ``Q4_K``; elsewhere the file's name and what differs from the defaults."""
+        given = [
+            f"{field.name}={str(getattr(self, field.name)).lower()}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        own = type(self).__module__.rpartition(".")[2]
+        return f"{own}:{','.join(given)}" if given else own
+
+    @property
+    @abstractmethod
+    def block_size(self) -> int:
+        """Weights per block; 1 where every weight stands alone."""
+
+    @property
+    @abstractmethod
+    def type_size(self) -> int:
+        """Bytes per block."""
+
+    def require_ggml_type(self) -> int:
+        """Return the value of ``gguf.GGMLQuantizationType``.
+
+        Raises:
+            Unsupported: GGUF has no place for this format.
+        """
+        if self.ggml_type is None:
+            raise Unsupported(
+                f"GGUF has no place for the number format {self.name}.",
+                remedy="Write a folder, which smidgen itself runs, or take a format of GGUF such as Q4_K or IQ4_NL.",
+            )
+        return self.ggml_type
+
+    def for_columns(self, columns: int) -> NumberFormat:
+        """Return the format as it is for rows of so many weights, where a block may be a whole row."""
+        return self
 
     @property
     def bits_per_weight(self) -> float:

@@ -25,7 +25,40 @@ def as_halves(packed: Tensor) -> Tensor:
     """View two bytes [..., 2] as float16 [...]."""
     import torch
 
-    return packed.contiguous().view(torch.float16)[..., 0]
+    return packed.clone(memory_format=torch.contiguous_format).view(torch.float16)[..., 0]
+
+
+def affine_scales(
+    weights: Tensor, importance: Tensor, top: int, candidates: Sequence[tuple[float, float]]
+) -> dict[str, Tensor]:
+    """Find float16 scale ``d`` and offset ``dmin`` of every group; see `_search.affine` for the arguments."""
+    import torch
+
+    low, high = weights.amin(1), weights.amax(1)
+    found = [_search.half(part) for part in _search.affine(weights, importance, top, candidates)]
+    value = _search.error(weights, importance, found[0], found[1], top)
+    plain = [_search.half((high - low) / top), _search.half(low)]
+    other = _search.error(weights, importance, plain[0], plain[1], top)
+    better = other <= value  # the plain range is exact where the weights came out of this format
+    scale, offset = (torch.where(better, new, old) for new, old in zip(plain, found, strict=True))
+    value = torch.minimum(value, other)
+    counts = _search.spread(importance, len(weights))
+    near = ((value > 0) & (value < 1e-4 * counts.sum(-1) * scale.float().square())).nonzero()[:, 0]
+    if len(near):
+        offset[near] = _shifted(weights[near], counts[near][:, None], scale[near], offset[near], top)
+    return {"d": scale, "dmin": offset}
+
+
+def _shifted(weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor, top: int) -> Tensor:
+    """Try the offsets some whole scales lower, for weights that lie on a grid whose code 0 does not occur."""
+    import torch
+
+    best, value = offset, _search.error(weights, importance, scale, offset, top)
+    for less in range(1, (top + 1) // 2):
+        moved = _search.half(offset.float() - less * scale.float())
+        other = _search.error(weights, importance, scale, moved, top)
+        best, value = torch.where(other < value, moved, best), torch.minimum(other, value)
+    return best
 
 
 @dataclass(frozen=True)
@@ -79,34 +112,7 @@ class AffineBlock(BlockFormat):
     candidates: ClassVar[Sequence[tuple[float, float]]]
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
-        import torch
-
-        top = int(self.levels[-1])
-        low, high = weights.amin(1), weights.amax(1)
-        found = [_search.half(part) for part in _search.affine(weights, importance, top, self.candidates)]
-        value = _search.error(weights, importance, found[0], found[1], top)
-        plain = [_search.half((high - low) / top), _search.half(low)]
-        other = _search.error(weights, importance, plain[0], plain[1], top)
-        better = other <= value  # the plain range is exact where the weights came out of this format
-        scale, offset = (torch.where(better, new, old) for new, old in zip(plain, found, strict=True))
-        value = torch.minimum(value, other)
-        counts = _search.spread(importance, len(weights))
-        near = ((value > 0) & (value < 1e-4 * counts.sum(-1) * scale.float().square())).nonzero()[:, 0]
-        if len(near):
-            offset[near] = self._shifted(weights[near], counts[near][:, None], scale[near], offset[near])
-        return {"d": scale, "dmin": offset}
-
-    def _shifted(self, weights: Tensor, importance: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-        """Try the offsets some whole scales lower, for weights that lie on a grid whose code 0 does not occur."""
-        import torch
-
-        top = int(self.levels[-1])
-        best, value = offset, _search.error(weights, importance, scale, offset, top)
-        for less in range(1, len(self.levels) // 2):
-            moved = _search.half(offset.float() - less * scale.float())
-            other = _search.error(weights, importance, scale, moved, top)
-            best, value = torch.where(other < value, moved, best), torch.minimum(other, value)
-        return best
+        return affine_scales(weights, importance, int(self.levels[-1]), self.candidates)
 
     def _effective(self, stored: Mapping[str, Tensor]) -> Scales:
         return Scales(stored["d"].float()[..., None], -stored["dmin"].float()[..., None], stored)

@@ -70,7 +70,7 @@ def power(weights: Tensor, importance: Tensor, grid: Grid, steps: Sequence[int])
     Args:
         weights: See above.
         importance: See above.
-        grid: The levels, not consecutive.
+        grid: The levels.
         steps: Exponents tried, counted down from the one that puts the weight of greatest magnitude among the upper
             half of the levels; the first of them wins where nothing is to choose.
     """
@@ -82,7 +82,8 @@ def power(weights: Tensor, importance: Tensor, grid: Grid, steps: Sequence[int])
     top = float(np.abs(grid.values).max())
     start = torch.frexp(weights.abs().amax(1) / top).exponent.clamp(*EXPONENTS)
     found, tried = torch.empty_like(start), np.array(steps, np.int32)
-    _compiled.power(weights.numpy(), importance.numpy(), grid.snapped, tried, start.numpy(), found.numpy())
+    arrays = weights.numpy(), importance.numpy(), grid.values, grid.snapped, tried, start.numpy()
+    _compiled.power(*arrays, found.numpy())
     return found.clamp_(*EXPONENTS)
 
 

@@ -158,7 +158,7 @@ class _Work:
         number_format = formats.find(format_name)
         if isinstance(number_format, formats.BlockFormat):
             return self.solver.solve(weight, hessian, number_format)
-        return number_format.quantize(weight)
+        return number_format.quantize(weight, None if hessian is None else hessian.diagonal())
 
     def quantize_embedding(self, hessian: torch.Tensor | None) -> None:
         """Quantise the embedding first, since everything after reads it."""

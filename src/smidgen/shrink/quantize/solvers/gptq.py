@@ -53,6 +53,7 @@ class Gptq(Solver):
                 "The solver 'gptq' needs calibration statistics for this matrix.", remedy="Use 'nearest'."
             )
         factor = inverse_factor(hessian, self.damping)
+        number_format = number_format.for_columns(weight.shape[1])
         parts = torch.split(weight.float(), ROWS_AT_A_TIME)
         return torch.cat([_compensate(part, factor, number_format) for part in parts])
 
@@ -108,7 +109,11 @@ def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: Block
     for start in range(0, columns, block):
         span = slice(start, start + block)
         fitted.append(number_format.fit(work[span].T.contiguous(), importance[span]))
-        errors = _in_block(work[span], factor[span, span], fitted[-1], number_format.grid, codes[span])
+        inner = factor[span, span]
+        if number_format.on_grid:
+            errors = _in_block(work[span], inner, fitted[-1], number_format.grid, codes[span])
+        else:
+            errors = _column_by_column(work[span], inner, fitted[-1], number_format, codes[span])
         if span.stop < columns:
             work[span.stop :].addmm_(factor[span, span.stop :].T, errors, alpha=-1)
     stored = codes.T.reshape(rows, columns // block, block)
@@ -141,4 +146,20 @@ def _in_block(
 
     threads = torch.get_num_threads()
     in_slices(solve, work.shape[1], -(-work.shape[1] // threads), threads)
+    return errors
+
+
+def _column_by_column(
+    work: torch.Tensor, factor: torch.Tensor, scales: Scales, number_format: BlockFormat, codes: torch.Tensor
+) -> torch.Tensor:
+    """Do what `_in_block` does for formats that have their own way from codes to values."""
+    import torch
+
+    errors = torch.empty_like(work)
+    for column in range(len(work)):
+        part = column // number_format.group_size
+        scale, minimum = scales.scale[:, part], scales.minimum[:, part]
+        codes[column] = number_format.encode(work[column], scale, minimum)
+        errors[column] = (work[column] - number_format.decode(codes[column], scale, minimum)) / factor[column, column]
+        work[column + 1 :].addr_(factor[column, column + 1 :], errors[column], alpha=-1)
     return errors

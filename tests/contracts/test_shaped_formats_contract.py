@@ -1,0 +1,166 @@
+"""What every number format without a place in GGUF must keep, run on every such file with several parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from smidgen import formats
+from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
+from smidgen.shrink.quantize import solvers
+
+SPELLED = {
+    "binary": ("", "group=0", "residual=2", "residual=2,group=8", "group=32"),
+    "fixed_point": ("", "bits=4,group=32", "bits=2"),
+    "float4": ("", "group=0", "group=8"),
+    "float8": ("", "kind=e5m2", "group=32"),
+    "hierarchical": ("", "bits=4,group=0", "bits=3,group=8"),
+    "integer": ("", "group=0", "bits=4,symmetric=false", "bits=3,group=32", "bits=2,group=8,symmetric=false"),
+    "kmeans": ("", "bits=3", "bits=1"),
+    "table": ("", "values=e2m1,group=0", "values=iq4_nl,group=32"),
+    "ternary": ("", "group=64", "group=8"),
+}
+ALL = [f"{name}:{given}".rstrip(":") for name, several in SPELLED.items() for given in several]
+each_format = pytest.mark.parametrize("spelled", ALL)
+SIZE = (12, 320)
+
+
+def weights(seed: int = 0) -> torch.Tensor:
+    return torch.randn(SIZE, generator=torch.Generator().manual_seed(seed)) * 0.05
+
+
+def test_every_file_is_tried():
+    shaped = [name for name in formats.names() if formats.find(name).ggml_type is None]
+    assert sorted(SPELLED) == shaped and len(shaped) == 9
+
+
+@each_format
+def test_its_name_says_all_its_parameters(spelled):
+    number_format = formats.find(spelled)
+    assert formats.find(number_format.name) == number_format
+    assert number_format.name.partition(":")[0] == spelled.partition(":")[0]
+
+
+@each_format
+def test_bytes_are_counted_truly(spelled):
+    number_format = formats.find(spelled)
+    packed = number_format.quantize(weights())
+    assert packed.dtype == torch.uint8 and packed.shape[0] == SIZE[0]
+    assert packed.numel() == number_format.bytes_for(SIZE)
+    assert torch.equal(packed, number_format.quantize(weights())), "not repeatable"
+
+
+@each_format
+def test_rows_stand_for_themselves(spelled):
+    number_format = formats.find(spelled)
+    packed = number_format.quantize(weights())
+    some = torch.tensor([7, 2, 7])
+    values = number_format.unpack(packed)
+    assert values.shape == SIZE and values.dtype == torch.float32 and bool(values.isfinite().all())
+    assert torch.equal(number_format.unpack(packed[some]), values[some])
+    assert torch.equal(number_format.unpack(packed[3:4]), values[3:4])
+
+
+@each_format
+def test_the_error_is_what_so_many_bits_allow(spelled):
+    number_format = formats.find(spelled)
+    error = (number_format.unpack(number_format.quantize(weights())) - weights()).square().mean()
+    bits = getattr(number_format, "bits", getattr(number_format, "code_bits", 4)) - (spelled.startswith("float8")) * 3
+    bits = 1.6 if spelled.startswith("ternary") else bits
+    # One scale for a long row, or one that is a power of two, wastes up to a bit and a half.
+    assert error < (3.2 if bits < 3 else 10) * 4.0**-bits * weights().square().mean()
+
+
+@each_format
+def test_what_is_stored_is_stored_again_unchanged(spelled):
+    number_format = formats.find(spelled)
+    values = number_format.unpack(number_format.quantize(weights()))
+    again = number_format.unpack(number_format.quantize(values))
+    assert (again - values).square().mean() <= 0.03 * (values - weights()).square().mean() + 1e-12
+
+
+@each_format
+def test_importance_counts(spelled):
+    if spelled.startswith("float8"):
+        return  # every float is the nearest whatever the others are
+    number_format, importance = formats.find(spelled), torch.where(torch.arange(SIZE[1]) % 4 == 0, 1.0, 1e-3)
+
+    def harm(packed: torch.Tensor) -> float:
+        return float(((number_format.unpack(packed) - weights()).square() * importance).sum())
+
+    assert harm(number_format.quantize(weights(), importance)) < harm(number_format.quantize(weights()))
+
+
+@each_format
+@pytest.mark.parametrize("solver", ["gptq", "nearest"])
+def test_solvers_take_it(spelled, solver):
+    number_format = formats.find(spelled)
+    if not isinstance(number_format, formats.BlockFormat):
+        return  # its codebooks are fitted to whole rows; there is nothing to compensate with
+    inputs = torch.randn(900, 40, generator=torch.Generator().manual_seed(1)) @ torch.randn(40, SIZE[1])
+    hessian = inputs.T @ inputs / 900 + torch.eye(SIZE[1])
+    packed = solvers.find(solver).solve(weights(), hessian, number_format)
+    assert packed.numel() == number_format.bytes_for(SIZE)
+    change = number_format.unpack(packed) - weights()
+    assert float(((change @ hessian) * change).sum()) < float(((weights() @ hessian) * weights()).sum())
+
+
+@each_format
+@pytest.mark.parametrize("value", [0.0, 0.1, -0.1, 1e-30])
+def test_constant_rows_stay_near(spelled, value):
+    number_format = formats.find(spelled)
+    row = torch.full((1, 320), value)
+    unpacked = number_format.unpack(number_format.quantize(row))
+    assert bool(((unpacked - row).abs() <= 0.34 * abs(value) + 1e-7).all())
+
+
+@each_format
+def test_bad_weights_and_rows_are_refused(spelled):
+    number_format = formats.find(spelled)
+    bad = weights()
+    bad[3, 17] = float("nan")
+    with pytest.raises(InvalidInput, match="row 3, column 17"):
+        number_format.quantize(bad)
+    with pytest.raises(InvalidInput, match="shape"):
+        number_format.quantize(weights(), torch.ones(319))
+    assert not number_format.fits(321)
+    with pytest.raises(Unsupported):
+        number_format.quantize(torch.zeros(2, 321))
+
+
+@pytest.mark.parametrize("depth", range(2, 9))
+def test_bit_planes_are_read_at_every_depth(depth):
+    whole = formats.find("hierarchical")
+    packed = whole.quantize(weights())
+    shallow = whole.at(depth)
+    error = (shallow.unpack(packed) - weights()).square().mean() / weights().square().mean()
+    assert error < 3 * 4.0**-depth
+    assert torch.equal(formats.find(f"hierarchical:depth={depth}").unpack(packed), shallow.unpack(packed))
+    # What is not read cannot matter: the planes behind stand at the end of each group.
+    unread = packed.reshape(12, 5, 66).clone()
+    unread[..., 2 + depth * 8 :] = 0
+    assert torch.equal(shallow.unpack(unread.flatten(1)), shallow.unpack(packed))
+
+
+@pytest.mark.parametrize(
+    ("spelled", "message"),
+    [
+        ("integer:bits=9", "2, 3, 4"),
+        ("integer:bits=four", "cannot be 'four'"),
+        ("integer:symmetric=perhaps", "cannot be 'perhaps'"),
+        ("integer:group=12", "multiple of 8"),
+        ("table:values=nf5", "nf4"),
+        ("binary:residual=3", "1, 2"),
+        ("float8:kind=e3m4", "e5m2"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(spelled, message):
+    with pytest.raises(InvalidInput, match=message):
+        formats.find(spelled)
+
+
+def test_unknown_parameters_name_the_known_ones():
+    with pytest.raises(ReferenceNotFound, match="bits"):
+        formats.find("integer:bit=4")
+    with pytest.raises(ReferenceNotFound):
+        formats.find("q4_0:bits=4")
