@@ -108,3 +108,26 @@ def test_fewer_tokens_say_the_same(model: Model, tmp_path: Path, hard_text: str)
         found = torch.from_numpy(numpy.array(scorer.logits(ids)))
         assert scorer.detokenize([int(found[-1].argmax())]) == " Berlin"
     assert float(torch.cosine_similarity(logits_of(pruned, ids), found, dim=-1).min()) > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_cut_to_english_it_is_half_as_large_and_as_good_on_held_out_english(model: Model) -> None:
+    from smidgen.data import builtin
+    from smidgen.data.packing import token_use, windows
+    from smidgen.shrink.prune.comparison import spelling_cost
+    from smidgen.shrink.prune.prune import Prune
+
+    use = token_use(builtin.calibration(), model.tokenizer)
+    result = Prune("vocabulary", keep_language="en").apply(model, torch.tensor([[2, 3, 4]]), token_use=use)
+    assert result.parameter_count() <= 0.5 * model.parameter_count()
+    held_out = windows(builtin.held_out(), model.tokenizer, length=512, count=24)[:8]
+    lost = 0.0
+    for window in held_out:
+        logits = logits_of(model, window.tolist())
+        lost += float(torch.nn.functional.cross_entropy(logits[:-1], window[1:], reduction="sum"))
+    # Both read the same bytes, so the share by which the text costs more is that of the bits per byte.
+    assert spelling_cost(model, result, held_out) * held_out.numel() / lost < 0.01
+    for sample in ("日本語のテキスト", "naïve café Zürich", "👩‍👩‍👧 ☃", "Привет, мир", "\x01\x1f"):
+        ids = result.tokenizer(sample, add_special_tokens=False)["input_ids"]
+        assert result.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == sample
