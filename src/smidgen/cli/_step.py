@@ -225,7 +225,7 @@ def save(model: Model, local: LocalModel, out: Path, *, gguf: bool, floats: bool
         else:
             with atomic_folder(out) as temporary:
                 _fill(model, local, temporary, floats=floats)
-                if gguf:
+                if gguf and not _has_own_formats(model):
                     gguf_file.write(model, temporary / GGUF, progress=progress)
     files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
     step = model.lineage.steps[-1]
@@ -244,11 +244,13 @@ def _fill(model: Model, local: LocalModel, folder: Path, *, floats: bool) -> Non
     import json
     import shutil
 
-    from smidgen.export import safetensors
+    from smidgen.export import packed, safetensors
     from smidgen.export.modelfile import modelfile
     from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 
-    if floats:
+    if _has_own_formats(model):
+        packed.write(model, folder)
+    elif floats:
         safetensors.write(model, folder)
     else:
         lineage = json.dumps(model.lineage.to_dict(), indent=1, sort_keys=True)
@@ -258,6 +260,13 @@ def _fill(model: Model, local: LocalModel, folder: Path, *, floats: bool) -> Non
         is_card = path.name.lower() == "readme.md"
         shutil.copyfile(path, folder / (f"source-{path.name}" if is_card else path.name))
     (folder / "README.md").write_text(card(model), encoding="utf-8")
+
+
+def _has_own_formats(model: Model) -> bool:
+    """Whether matrices are packed in formats that only smidgen itself reads."""
+    from smidgen import formats
+
+    return any(formats.find(stored.format).ggml_type is None for stored in model.packed.values())
 
 
 def card(model: Model) -> str:

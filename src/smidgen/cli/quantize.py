@@ -20,7 +20,8 @@ def command(
     options: dict[str, Any],
     settings: Settings,
     number_format: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="Format of all matrices, as q4_0.")
+        str | None,
+        typer.Option("--format", metavar="NAME", help="Format of all matrices, as q4_0 or integer:bits=4,group=32."),
     ] = None,
     fit: Annotated[
         str | None,
@@ -35,9 +36,11 @@ def command(
 ) -> None:
     """Store a model's weights in fewer bits, as a GGUF that any llama.cpp program runs.
 
+    Formats that GGUF has no place for (integer, kmeans …) are written as a folder that smidgen reads.
+
     For example: smidgen quantize smollm2:135m --fit 80MB --out small.gguf
     """
-    from smidgen import verbs
+    from smidgen import formats, verbs
     from smidgen.models.load import load_local
     from smidgen.shrink.quantize import solvers
 
@@ -49,6 +52,9 @@ def command(
             verbs.block_format(name)
     solvers.find(options["solver"])
     path = _step.check_output(out, force=force)
+    if path.suffix.lower() == ".gguf":
+        for name in filter(None, (number_format, embedding_format)):
+            formats.find(name).require_ggml_type()
     local, before = _step.find_model(model, settings, screen)
     _step.require_able(settings, before, path)
     with screen.progress() as progress:

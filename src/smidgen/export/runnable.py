@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def gguf_of(local: LocalModel, store: Store | None = None, *, progress: Progress
         from smidgen.models.load import load_local
 
         require_free(path.parent, local.bytes)
-        model = load_local(local, progress=progress)
+        model = replace(load_local(local, progress=progress), packed={})  # its formats may have no place in GGUF
         make_folder(path.parent)
         gguf.write(model, path, float_format="float16", progress=progress)
     return path

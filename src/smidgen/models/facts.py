@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -145,15 +146,19 @@ def published_as(metadata: Mapping[str, Any]) -> str | None:
 def _safetensors(folder: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
+    from smidgen.models import packed
     from smidgen.models.checkpoint import safetensors
 
     config = safetensors.read_config(folder)
     formats: Counter[str] = Counter()
     stored = 0
     for path in sorted(folder.glob("*.safetensors")):
+        described = packed.shapes(path) if path.name == packed.WEIGHTS else {}
+        for number_format, shape in described.values():
+            formats[number_format] += math.prod(shape)
         try:
             with safe_open(path, framework="np") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
+                for name in set(file.keys()) - set(described):
                     part = file.get_slice(name)
                     count = 1
                     for size in part.get_shape():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smidgen.errors import DamagedFile, Unsupported
-from smidgen.models import families, uneven
+from smidgen.models import families, packed, uneven
 from smidgen.models.checkpoint import gguf, safetensors, tokenizer
 from smidgen.models.facts import published_as
 from smidgen.models.lineage import Lineage, Origin
@@ -92,6 +92,8 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Model:
         DamagedFile: Configuration, weights, tokenizer or lineage cannot be read.
         Unsupported: Its architecture is not known, or needs code of its own.
     """
+    if packed.is_folder(folder):
+        return packed.read_folder(folder, dtype)
     config = safetensors.read_config(folder)
     architecture = (config.get("architectures") or [config.get("model_type")])[0]
     family = families.for_architecture(str(architecture))

@@ -15,9 +15,10 @@ from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound, Unsuppo
 from smidgen.export import adapter as adapter_files
 from smidgen.export import gguf, safetensors
 from smidgen.models.load import read_gguf
+from smidgen.models.packed import held_bytes, is_packed, unpacked
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.finetune.finetune import Finetune
-from smidgen.shrink.finetune.packed import as_stored, held_bytes, is_packed, on_packed_base, unpacked
+from smidgen.shrink.finetune.packed import as_stored, on_packed_base
 from smidgen.shrink.prune.prune import Prune
 
 FAST = {"learning_rate": 2e-2, "steps": 10, "batch_size": 4, "length": 64, "rank": 4, "patience": 0}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
 from smidgen.models.model import Model
-from smidgen.shrink.finetune.packed import is_packed, unpacked
+from smidgen.models.packed import is_packed, unpacked
 
 if TYPE_CHECKING:
     import torch

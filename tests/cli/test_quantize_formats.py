@@ -1,0 +1,25 @@
+"""Formats that GGUF has no place for, from the command line to a model that reloads."""
+
+from __future__ import annotations
+
+import pytest
+
+from smidgen.cli.main import main
+from smidgen.models.load import load
+
+
+def test_a_format_of_its_own_makes_a_folder_that_reloads(tiny_folder, tmp_path, capsys):
+    spelled = "integer:bits=4,group=32"
+    words = ["quantize", str(tiny_folder), "--format", spelled, "--solver", "nearest", "--windows", "1"]
+    assert main([*words, "--out", str(tmp_path / "small"), "--quiet"]) == 0, capsys.readouterr().err
+    again = load(str(tmp_path / "small"))
+    assert {stored.format for stored in again.packed.values()} == {spelled}
+    assert set(again.packed) == set(again.anatomy.matrices())
+    assert not (tmp_path / "small" / "model.gguf").exists() and (tmp_path / "small" / "LICENSE").exists()
+
+
+@pytest.mark.parametrize("name", ["kmeans", "hierarchical:bits=4"])
+def test_a_gguf_of_it_is_refused_before_the_model_is_sought(name, tmp_path, capsys):
+    words = ["quantize", "no/such-model", "--format", name, "--out", str(tmp_path / "small.gguf")]
+    assert main(words) == 2
+    assert f"GGUF has no place for the number format {name}" in capsys.readouterr().err
