@@ -49,7 +49,9 @@ class Choice:
 def block_formats() -> tuple[str, ...]:
     """List the formats of GGUF that quantise, the smallest first."""
     known = {name: formats.find(name) for name in formats.names()}
-    found = [name for name, each in known.items() if isinstance(each, formats.BlockFormat) and each.ggml_type is not None]
+    found = [
+        name for name, each in known.items() if isinstance(each, formats.BlockFormat) and each.ggml_type is not None
+    ]
     return tuple(sorted(found, key=lambda name: (formats.find(name).bits_per_weight, name)))
 
 
