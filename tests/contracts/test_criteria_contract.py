@@ -15,7 +15,7 @@ from smidgen.shrink.prune.cutting import gathered
 from smidgen.shrink.prune.prune import Prune
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
-SHAPES = {"layer": (3,), "head": (3, 4), "neuron": (3, 128), "width": (64,), "vocabulary": (400,)}
+SHAPES = {"layer": (3,), "head": (3, 4), "neuron": (3, 128), "width": (64,), "vocabulary": (400,), "expert": (3, 5)}
 WEIGHTS = ("weight", "synapse")
 PAIRS = [(name, structure) for name in criteria.names() for structure in criteria.find(name).structures]
 PART_PAIRS = [pair for pair in PAIRS if pair[1] not in WEIGHTS]
@@ -26,19 +26,22 @@ WINDOWS = torch.randint(3, 400, (3, 24), generator=torch.Generator().manual_seed
 def test_the_sweep_found_every_criterion():
     files = {path.stem for path in Path(criteria.__path__[0]).glob("*.py") if not path.stem.startswith("_")}
     assert set(criteria.names()) == files and len(files) == 11
-    assert len(PAIRS) == 36 and len(PART_PAIRS) == 26 and len(WEIGHT_CRITERIA) == 5
+    assert len(PAIRS) == 41 and len(PART_PAIRS) == 31 and len(WEIGHT_CRITERIA) == 5
     assert {structure for _, structure in PAIRS} == set(structures.names())
     assert set(structures.names()) == {*SHAPES, *WEIGHTS}
 
 
 @pytest.mark.parametrize(("name", "structure"), PART_PAIRS)
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phimoe"])
 def test_scores_are_finite_not_negative_and_one_for_each_part(name, structure, family):
-    model, criterion = build_model(family, dtype=torch.bfloat16), criteria.find(name)
+    family = "phimoe" if structure == "expert" else family
+    changes = {"num_local_experts": 5, "attention_bias": True, "lm_head_bias": True} if family == "phimoe" else {}
+    model, criterion = build_model(family, dtype=torch.bfloat16, **changes), criteria.find(name)
     statistics = gathered(model, structure, criterion.needs(structure), (), Evidence(WINDOWS))
     evidence = Evidence(WINDOWS, statistics)
     scores = criterion.score(model, structure, evidence)
-    assert scores.shape == SHAPES[structure] and scores.dtype == torch.float32 and scores.device.type == "cpu"
+    shape = (15, 128) if (structure, family) == ("neuron", "phimoe") else SHAPES[structure]
+    assert scores.shape == shape and scores.dtype == torch.float32 and scores.device.type == "cpu"
     assert scores.isfinite().all() and (scores >= 0).all() and not scores.requires_grad
     assert len(scores.unique()) > 1
     assert torch.equal(scores, criterion.score(model, structure, evidence))

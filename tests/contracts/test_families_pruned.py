@@ -19,6 +19,7 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     Phi3Config,
+    PhimoeConfig,
     Qwen2Config,
 )
 
@@ -63,6 +64,11 @@ CASES = {
     "llama": Case(LlamaConfig, {"tie_word_embeddings": True}, "llama-bpe"),
     "mistral": Case(MistralConfig, {"sliding_window": 64}, "mistral"),
     "phi3": Case(Phi3Config, {"sliding_window": 256}, "phi"),
+    "phimoe": Case(
+        PhimoeConfig,
+        {"num_local_experts": 4, "attention_bias": True, "lm_head_bias": True, "router_jitter_noise": 0.0},
+        "phi",
+    ),
     "qwen2": Case(Qwen2Config, {}, "qwen2"),
 }
 every_family = pytest.mark.parametrize("family", registry.names("smidgen.models.families"))
@@ -109,7 +115,7 @@ def reloads(model: Model, ids: torch.Tensor, folder: Path, hard_text: str) -> No
     assert tokenizer.decode(before) == model.tokenizer.decode(before)
     assert tokenizer.chat_template == model.tokenizer.chat_template
     heads = {block.query_heads * block.head_size for block in model.anatomy.blocks}
-    if model.family.gguf_architecture in ("phi3", "qwen2") and heads != {model.anatomy.hidden_size}:
+    if model.family.gguf_architecture in ("phi3", "phimoe", "qwen2") and heads != {model.anatomy.hidden_size}:
         with pytest.raises(Unsupported, match="as wide as the model"):
             gguf.write(model, folder / "model.gguf")
         return
@@ -123,7 +129,7 @@ def reloads(model: Model, ids: torch.Tensor, folder: Path, hard_text: str) -> No
 
 def test_every_family_is_tried() -> None:
     assert set(CASES) == set(registry.names("smidgen.models.families"))
-    assert len(CASES) == 6
+    assert len(CASES) == 7
 
 
 @every_family
@@ -143,12 +149,13 @@ def test_layers_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> No
 @every_family
 def test_neurons_go(make: Any, family: str, tmp_path: Path, hard_text: str) -> None:
     model = make(family)
-    kept = torch.stack([torch.randperm(96)[:64].sort().values for _ in range(4)])
+    mlps = [mlp for block in model.anatomy.blocks for mlp in block.mlps]
+    kept = torch.stack([torch.randperm(96)[:64].sort().values for _ in mlps])
     pruned = Neuron().remove(model, kept)
     muted = model.clone()
-    for block, stays in zip(model.anatomy.blocks, kept, strict=True):
+    for mlp, stays in zip(mlps, kept, strict=True):
         goes = [neuron for neuron in range(96) if neuron not in stays.tolist()]
-        muted.weight(block.projections["down"].weight).data[:, goes] = 0
+        muted.weight(mlp.projections["down"].weight).data[:, goes] = 0
     torch.testing.assert_close(logits_of(pruned.module), logits_of(muted.module), atol=1e-4, rtol=1e-4)
     reloads(pruned, IDS, tmp_path, hard_text)
 

@@ -12,28 +12,37 @@ from smidgen.shrink.prune import criteria, structures
 from smidgen.shrink.prune.prune import Prune
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
-KEEP = {"layer": 2, "neuron": 64, "vocabulary": 512, "head": 2, "width": 32}
-SHAPES = {"layer": (3,), "neuron": (3, 128), "vocabulary": (1024,), "head": (3, 4), "width": (64,)}
+KEEP = {"layer": 2, "neuron": 64, "vocabulary": 512, "head": 2, "width": 32, "expert": 3}
+SHAPES = {"layer": (3,), "neuron": (3, 128), "vocabulary": (1024,), "head": (3, 4), "width": (64,), "expert": (3, 5)}
+EXPERTS = {"num_local_experts": 5, "attention_bias": True, "lm_head_bias": True}
 WEIGHTS = ("synapse", "weight")
 WINDOWS = torch.arange(3, 67).view(2, 32)
 
 
-def scores(name):
-    return torch.rand(SHAPES[name], generator=torch.Generator().manual_seed(3))
+def shape(name, family):
+    return (15, 128) if (name, family) == ("neuron", "phimoe") else SHAPES[name]
+
+
+def scores(name, family="llama"):
+    return torch.rand(shape(name, family), generator=torch.Generator().manual_seed(3))
+
+
+def build(family, **changes):
+    return build_model(family, **changes, **(EXPERTS if family == "phimoe" else {}))
 
 
 def test_the_sweep_found_every_structure():
     files = {path.stem for path in Path(structures.__path__[0]).glob("*.py") if not path.stem.startswith("_")}
-    assert set(structures.names()) == files == {*KEEP, *WEIGHTS} and len(files) == 7
+    assert set(structures.names()) == files == {*KEEP, *WEIGHTS} and len(files) == 8
 
 
-@pytest.mark.parametrize("name", KEEP)
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phimoe"])
+@pytest.mark.parametrize(("name", "tied"), [(name, tied) for name in KEEP for tied in (True, False)])
 def test_removing_gives_the_smaller_model_that_was_foretold(name, family, tied):
-    model, structure = build_model(family, vocab_size=1024, tie_word_embeddings=tied), structures.find(name)
-    kept = structure.select(model, scores(name), KEEP[name])
-    assert kept.dtype == torch.long and kept.shape == (*SHAPES[name][:-1], KEEP[name])
+    family = "phimoe" if name == "expert" else family
+    model, structure = build(family, vocab_size=1024, tie_word_embeddings=tied), structures.find(name)
+    kept = structure.select(model, scores(name, family), KEEP[name])
+    assert kept.dtype == torch.long and kept.shape == (*shape(name, family)[:-1], KEEP[name])
     assert (kept.diff(dim=-1) > 0).all()
     result = structure.remove(model, kept)
     saved = model.parameter_count() - result.parameter_count()
@@ -57,9 +66,9 @@ def check_own_weights(model, result):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("criterion", ["l1", "sparsegpt"])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phimoe"])
 def test_single_weights_leave_the_shape_and_say_so(name, criterion, family):
-    model = build_model(family)
+    model = build(family)
     options = {"sparsity": 0.5} if name == "weight" else {"pattern": "2:4"}
     result = Prune(name, criterion, **options).apply(model, WINDOWS)
     assert result.parameter_count() == model.parameter_count()
@@ -74,7 +83,8 @@ def test_single_weights_leave_the_shape_and_say_so(name, criterion, family):
 
 @pytest.mark.parametrize("name", KEEP)
 def test_the_highest_scores_stay(name):
-    model, structure, values = build_model(vocab_size=1024), structures.find(name), scores(name)
+    family = "phimoe" if name == "expert" else "llama"
+    model, structure, values = build(family, vocab_size=1024), structures.find(name), scores(name)
     kept = structure.select(model, values, KEEP[name])
     gone = torch.ones_like(values).scatter_(-1, kept, 0).bool()
     assert values.gather(-1, kept).mean() > values[gone].mean()

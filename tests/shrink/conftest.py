@@ -7,16 +7,29 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from smidgen.models import families
 from smidgen.models.checkpoint.tokenizer import SPLITTINGS
+from smidgen.models.experts import take_apart
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
 
 TEXT = inspect.getsource(argparse)
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "phimoe": (PhimoeConfig, PhimoeForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
 
 
 @cache
@@ -74,8 +87,9 @@ def build_model(family: str = "llama", *, dtype: torch.dtype = torch.float32, se
     module = module.to(dtype).eval()
     count = module.num_parameters()
     origin = Origin(name=f"tiny-{family}", sha256="0" * 64, bytes=4 * count, parameters=count)
-    tokenizer = build_tokenizer(config.vocab_size, family)
-    return Model(module, tokenizer, families.for_architecture(kind.__name__), Lineage(origin))
+    found = families.for_architecture(kind.__name__)
+    module = take_apart(module, found.anatomy(config))
+    return Model(module, build_tokenizer(config.vocab_size, family), found, Lineage(origin))
 
 
 @pytest.fixture(scope="session")

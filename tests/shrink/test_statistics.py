@@ -118,7 +118,7 @@ def test_a_damaged_file_is_refused(tiny_model, windows, tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedFile):
             Statistics.load(path)
-    path.write_bytes(whole.replace(b'\\"format\\": 2', b'\\"format\\": 9'))
+    path.write_bytes(whole.replace(b'\\"format\\": 3', b'\\"format\\": 9'))
     with pytest.raises(DamagedFile, match="another version"):
         Statistics.load(path)
     with pytest.raises(ReferenceNotFound):

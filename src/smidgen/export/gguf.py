@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
 from smidgen.errors import Unsupported
 from smidgen.export import _uneven
+from smidgen.models.centring import centred_weight
 from smidgen.models.checkpoint import gguf, tokenizer
 from smidgen.models.files import atomic_path
 from smidgen.progress import Progress, silent, track
 
 if TYPE_CHECKING:
     from smidgen.models.families import Family
-    from smidgen.models.model import Model
+    from smidgen.models.model import Model, PackedTensor
 
 QUANTIZATION_VERSION = 2
 
@@ -40,8 +42,9 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
         formats.find(packed.format).require_ggml_type()
     metadata, names = file_metadata(model), _names(model)
     with atomic_path(path) as temporary:
-        tensors = (_stored(model, name, stored, float_format) for name, stored in names.items())
-        packing = track(tensors, "writing GGUF", progress, unit="tensors", total=len(names))
+        sharers = _sharers(names)
+        tensors = (_stacked(model, members, stored, float_format) for stored, members in sharers.items())
+        packing = track(tensors, "writing GGUF", progress, unit="tensors", total=len(sharers))
         gguf.write(temporary, metadata, [*packing, *_extras(model)])
 
 
@@ -119,23 +122,76 @@ def _names(model: Model) -> dict[str, str]:
     return names
 
 
+def _sharers(names: dict[str, str]) -> dict[str, list[str]]:
+    """Map every name in the file to the weights that it holds."""
+    sharers: dict[str, list[str]] = {}
+    for name, stored in names.items():
+        sharers.setdefault(stored, []).append(name)
+    return sharers
+
+
+def _stacked(model: Model, members: list[str], stored_name: str, float_format: str) -> gguf.StoredTensor:
+    """Return one tensor of the file; several weights that share it are stacked."""
+    import numpy as np
+
+    parts = [_stored(model, name, stored_name, float_format) for name in members]
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.type for part in parts}) > 1:
+        kinds = ", ".join(sorted({part.format for part in parts}))
+        raise Unsupported(
+            f"The experts of {stored_name!r} are stored as {kinds}, and a GGUF keeps them as one.",
+            remedy="Give all experts of a block the same number format.",
+        )
+    data = np.concatenate([part.data for part in parts])
+    return gguf.StoredTensor(stored_name, (len(parts), *parts[0].shape), parts[0].type, data)
+
+
 def _stored(model: Model, name: str, stored_name: str, float_format: str) -> gguf.StoredTensor:
-    packed = model.packed.get(name)
+    packed, anatomy = model.packed.get(name), model.anatomy
+    factor = model.family.gguf_factor(name, model.family.gguf_metadata(model.config))
     if packed is not None:
-        number_format, data = formats.find(packed.format), packed.data
+        number_format = formats.find(packed.format)
+        data = packed.data if factor == 1 else scaled(packed, factor).data
         shape: tuple[int, ...] = packed.shape
     else:
-        anatomy = model.anatomy
-        weight = model.weight(name).detach().float().cpu()
+        weight = centred_weight(anatomy, name, model.weight(name).detach().float().cpu()) * factor
         if anatomy.norm_offset and name in anatomy.norm_weights():
             weight = weight + anatomy.norm_offset  # llama.cpp multiplies by what is stored
-        number_format = formats.find(float_format if weight.dim() > 1 else "float32")
+        exact = weight.dim() == 1 or name in anatomy.routers()
+        number_format = formats.find("float32" if exact else float_format)
         shape = tuple(weight.shape)
         data = number_format.quantize(weight.reshape(-1, shape[-1]))
     order = model.family.gguf_rows(name, _uneven.config_of(model, name))
     if order is not None:
         data = data[order]
     return gguf.StoredTensor(stored_name, shape, number_format.require_ggml_type(), data.contiguous().numpy())
+
+
+def scaled(packed: PackedTensor, factor: float) -> PackedTensor:
+    """Multiply a packed weight by a power of two, exactly: its scales change and no code does.
+
+    Raises:
+        Unsupported: A scale leaves the range of its type.
+    """
+    import torch
+
+    number_format = formats.find(packed.format)
+    expected = number_format.unpack(packed.data) * factor
+    if isinstance(number_format, formats.BlockFormat):
+        codes, scales = number_format.unpack_codes(packed.data)
+        stored = {name: value * factor if value.is_floating_point() else value for name, value in scales.stored.items()}
+        data = number_format.pack(codes, replace(scales, stored=stored))
+        if not torch.equal(number_format.unpack(data), expected):
+            data = number_format.quantize(expected)  # scales that are powers of two
+    else:
+        data = number_format.quantize(expected)
+    if not torch.equal(number_format.unpack(data), expected):
+        raise Unsupported(
+            f"A weight stored as {packed.format} cannot be multiplied by {factor:g} as llama.cpp needs it.",
+            remedy="Choose another number format for it.",
+        )
+    return replace(packed, data=data)
 
 
 def _extras(model: Model) -> Iterator[gguf.StoredTensor]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from smidgen.models import uneven
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
+from smidgen.models.experts import joined
 from smidgen.models.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
     config = copy.deepcopy(model.config)
     fresh = uneven.fit(type(model.module)._from_config(config, dtype=kind), model.family.anatomy(config))
     state = {name: value.to(kind) for name, value in model.module.state_dict().items()}
+    state = joined(state, model.anatomy)
     fresh.load_state_dict(state, assign=uneven.counts(config) is not None)
     fresh.generation_config = model.module.generation_config
     with atomic_folder(folder) as temporary:

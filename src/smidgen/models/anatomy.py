@@ -6,7 +6,7 @@ tensors, so it can be made without loading anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,30 @@ class Projection:
 
 
 @dataclass(frozen=True)
+class Mlp:
+    """One MLP of a block: its only one, or one of its experts.
+
+    Attributes:
+        path: What the names of its sites begin with.
+        projections: Its linear layers by role; none where the block has no MLP.
+    """
+
+    path: str
+    projections: Mapping[str, Projection]
+
+    def site(self, role: str) -> str:
+        """Return the name of its site of this role, ``mlp_input`` or ``mlp_hidden``."""
+        return f"{self.path}.{role}"
+
+
+@dataclass(frozen=True)
 class Block:
     """One decoder block.
 
     Attributes:
         index: Position in the stack, counted from 0.
         path: Dotted module path.
-        projections: Its linear layers by role.
+        projections: Its linear layers by role; those of experts by role and the expert's number, ``down.3``.
         norms: Dotted paths of the normalisation layers of the residual stream's width, in the order of computation.
         query_heads: Count of query heads.
         key_value_heads: Count of key/value heads; each serves ``query_heads / key_value_heads`` query heads.
@@ -53,6 +70,9 @@ class Block:
             projection's role (``output``, ``down``); a role that has none is absent.
         head_norms: Dotted paths of norms of one head's width, by the role of the projection that feeds them
             (``query``, ``key``); all heads share their weights.
+        experts: Count of MLPs of which a router chooses some for each token; 0: one MLP for all tokens.
+        experts_used: How many experts see a token.
+        router: Dotted path of the linear layer that chooses, ``[experts, hidden]``; it is never quantised.
     """
 
     index: int
@@ -66,6 +86,22 @@ class Block:
     norm_before: Mapping[str, str] = field(default_factory=dict)
     norm_after: Mapping[str, str] = field(default_factory=dict)
     head_norms: Mapping[str, str] = field(default_factory=dict)
+    experts: int = 0
+    experts_used: int = 0
+    router: str | None = None
+
+    @property
+    def mlps(self) -> tuple[Mlp, ...]:
+        """Its MLP, or its experts in order."""
+        if not self.experts:
+            return (Mlp(self.path, {role: self.projections[role] for role in MLP_ROLES if role in self.projections}),)
+        return tuple(
+            Mlp(
+                f"{self.path}.experts.{number}",
+                {role: self.projections[key] for role in MLP_ROLES if (key := f"{role}.{number}") in self.projections},
+            )
+            for number in range(self.experts)
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +109,9 @@ class Site:
     """Linear layers that read the same input, hence share one set of calibration statistics.
 
     Attributes:
-        name: ``<block path>.<attention_input|attention_output|mlp_input|mlp_hidden>`` or ``head``.
+        name: ``<block path>.<attention_input|attention_output|mlp_input|mlp_hidden>`` or ``head``. Experts have
+            sites of their own, ``<block path>.experts.<number>.<mlp_input|mlp_hidden>``, which only the tokens
+            routed to them reach; ``mlp_input`` of the block is then what the router reads.
         block: Index of the block; None for the head.
         modules: Dotted paths of the linear layers, in the order of their computation.
     """
@@ -83,6 +121,7 @@ class Site:
     modules: tuple[str, ...]
 
 
+MLP_ROLES = ("gate", "up", "down")
 SITE_ROLES = {
     "attention_input": ("query", "key", "value"),
     "attention_output": ("output",),
@@ -110,6 +149,11 @@ class Anatomy:
         embedding_scale: What the embedding's rows are multiplied by before the first block; where the embedding
             is scaled by its width's root, a change of ``hidden_size`` changes it.
         logit_cap: Bound c of the logits, ``c·tanh(z/c)`` of what the head gives; None where they are unbounded.
+        layer_kinds: Kinds of blocks in the order in which they follow each other, over and over; empty: all alike.
+            Blocks may go only so that those that stay follow each other in this order (`keeps_order`).
+        layers_fixed: Whether engines know the model by its count of blocks, so that they run it with no other.
+        mean_free: Whether every norm subtracts the mean of the channels first, so that nothing notices the mean of
+            what is written into the residual stream; see `smidgen.models.centring`.
     """
 
     embedding: str
@@ -125,6 +169,17 @@ class Anatomy:
     norm_offset: float = 0.0
     embedding_scale: float = 1.0
     logit_cap: float | None = None
+    layer_kinds: tuple[str, ...] = ()
+    layers_fixed: bool = False
+    mean_free: bool = False
+
+    def kind(self, index: int) -> str:
+        """Return the kind of the block that stands at a place, or would."""
+        return self.layer_kinds[index % len(self.layer_kinds)] if self.layer_kinds else ""
+
+    def keeps_order(self, kept: Sequence[int]) -> bool:
+        """Whether the blocks with these indices, rising, follow each other as the model's kinds of blocks must."""
+        return all(self.kind(old) == self.kind(new) for new, old in enumerate(kept))
 
     def logits(self, scores: torch.Tensor) -> torch.Tensor:
         """Return the logits that the model makes of its head's output, any shape.
@@ -147,17 +202,21 @@ class Anatomy:
     def sites(self) -> Iterator[Site]:
         """Yield every group of linear layers that read one input, in the order of their computation."""
         for block in self.blocks:
-            for role, members in SITE_ROLES.items():
-                known = (block.projections[member] for member in members if member in block.projections)
-                paths = dict.fromkeys(projection.path for projection in known)
-                if paths:
-                    yield Site(f"{block.path}.{role}", block.index, tuple(paths))
+            owners = [Mlp(block.path, block.projections), *(block.mlps if block.experts else ())]
+            for owner in owners:
+                for role, members in SITE_ROLES.items():
+                    known = (owner.projections[member] for member in members if member in owner.projections)
+                    paths = dict.fromkeys(projection.path for projection in known)
+                    if owner.path == block.path and role == "mlp_input" and block.router:
+                        paths = {block.router: None}
+                    if paths:
+                        yield Site(owner.site(role), block.index, tuple(paths))
         yield Site("head", None, (self.head,))
 
     def matrices(self) -> dict[str, str]:
-        """Map the name of every weight matrix to its part: ``embedding head attention mlp``.
+        """Map the name of every weight matrix that may be quantised to its part: ``embedding head attention mlp``.
 
-        A tied head is left out: the matrix is the embedding's.
+        A tied head is left out: the matrix is the embedding's. So are routers, which are small and decide much.
         """
         parts = {f"{self.embedding}.weight": "embedding"}
         for block in self.blocks:
@@ -167,3 +226,16 @@ class Anatomy:
         if not self.tied:
             parts[f"{self.head}.weight"] = "head"
         return parts
+
+    def routers(self) -> frozenset[str]:
+        """Return the name of every router's weight."""
+        return frozenset(f"{block.router}.weight" for block in self.blocks if block.router)
+
+    def stored_together(self) -> list[list[str]]:
+        """Group the matrices that files keep as one tensor, hence in one number format: a block's experts by role."""
+        return [
+            [mlp.projections[role].weight for mlp in block.mlps]
+            for block in self.blocks
+            if block.experts
+            for role in MLP_ROLES
+        ]

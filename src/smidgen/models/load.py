@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smidgen.errors import DamagedFile, Unsupported
-from smidgen.models import families, packed, uneven
+from smidgen.models import experts, families, packed, uneven
 from smidgen.models.checkpoint import gguf, safetensors, tokenizer
 from smidgen.models.facts import published_as
 from smidgen.models.lineage import Lineage, Origin
@@ -98,6 +98,7 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Model:
     architecture = (config.get("architectures") or [config.get("model_type")])[0]
     family = families.for_architecture(str(architecture))
     module = _uneven_module(folder, dtype) if uneven.KEY in config else safetensors.read_module(folder, dtype)
+    module = experts.take_apart(module, family.anatomy(module.config))
     record = folder / safetensors.LINEAGE_FILE
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     origin = Origin(name=str(folder), sha256="", bytes=stored, parameters=_count(module))
@@ -121,16 +122,16 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
     anatomy = family.anatomy(config)
     norms = anatomy.norm_weights()
     state = {
-        name: _weight(
-            file.tensors[stored], family.gguf_rows(name, config), anatomy.norm_offset * (name in norms), dtype
-        )
-        for name, stored in names.items()
+        name: _weight(stored, family.gguf_rows(name, config), anatomy.norm_offset * (name in norms), dtype)
+        for name, stored in _stored(names, file).items()
     }
+    for name in state:
+        if (factor := family.gguf_factor(name, metadata)) != 1:
+            state[name] /= factor
     model_tokenizer = tokenizer.from_gguf(metadata)
     module = build_module(config, state, path)
     formats: Counter[str] = Counter()
-    for stored in names.values():
-        tensor = file.tensors[stored]
+    for tensor in map(file.tensors.__getitem__, dict.fromkeys(names.values())):
         formats[tensor.format] += math.prod(tensor.shape)
     main = formats.most_common(1)[0][0]
     licence = metadata.get("general.license")
@@ -199,13 +200,30 @@ def _check_tensors(family: families.Family, config: Any, names: dict[str, str], 
         shapes = _shapes(config)
     except (RuntimeError, TypeError) as error:  # sizes beyond what can be counted
         raise DamagedFile(f"The metadata of {file.path} promise a model that cannot be.", remedy=again) from error
+    sharers = Counter(names.values())
     for name, shape in shapes.items():
-        if name in names and file.tensors[names[name]].shape != shape:
+        if name not in names:
+            continue
+        found, count = file.tensors[names[name]].shape, sharers[names[name]]
+        promised = shape if count == 1 else (count, *shape)
+        if found != promised:
             raise DamagedFile(
-                f"{file.path} holds {names[name]!r} in the shape {file.tensors[names[name]].shape}, and its metadata "
-                f"promise {shape}.",
+                f"{file.path} holds {names[name]!r} in the shape {found}, and its metadata promise {promised}.",
                 remedy=again,
             )
+
+
+def _stored(names: dict[str, str], file: gguf.GgufFile) -> dict[str, gguf.StoredTensor]:
+    """Return every weight's tensor; where several share one, its slices in the order of their names."""
+    sharers: dict[str, list[str]] = {}
+    for name, stored in names.items():
+        sharers.setdefault(stored, []).append(name)
+    found: dict[str, gguf.StoredTensor] = {}
+    for stored, members in sharers.items():
+        tensor = file.tensors[stored]
+        slices = [tensor] if len(members) == 1 else tensor.slices()
+        found |= dict(zip(members, slices, strict=True))
+    return found
 
 
 def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
@@ -214,6 +232,7 @@ def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
     with torch.device("meta"):
         module = _kind(config)(config)
+        experts.take_apart(module, families.for_architecture(_kind(config).__name__).anatomy(config))
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
@@ -235,9 +254,9 @@ def build_module(config: Any, state: dict[str, Any], path: Path) -> Any:
     """Make the transformers model of a configuration and fill it; ``path`` names the file in errors."""
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    if uneven.counts(config) is not None:
-        family = families.for_architecture(_kind(config).__name__)
-        return uneven.read_module(_kind(config), config, family.anatomy(config), state, path)
+    anatomy = families.for_architecture(_kind(config).__name__).anatomy(config)
+    if uneven.counts(config) is not None or any(block.experts for block in anatomy.blocks):
+        return uneven.read_module(_kind(config), config, anatomy, state, path)
     dtype = next(iter(state.values())).dtype
     try:
         module, report = _kind(config).from_pretrained(

@@ -15,6 +15,7 @@ from typing import Any
 
 from smidgen.errors import DamagedFile
 from smidgen.models.anatomy import Anatomy, Block, Projection
+from smidgen.models.experts import take_apart
 
 KEY = "smidgen"
 ATTENTION, MLP = ("query", "key", "value", "output"), ("gate", "up", "down")
@@ -165,7 +166,7 @@ def fit(module: Any, anatomy: Anatomy) -> Any:
 
 
 def read_module(kind: type[Any], config: Any, anatomy: Anatomy, state: dict[str, Any], place: Path) -> Any:
-    """Build the module of a configuration whose blocks differ and fill it.
+    """Build the module of a configuration whose blocks differ, or have experts, and fill it.
 
     Args:
         kind: The transformers class.
@@ -181,7 +182,7 @@ def read_module(kind: type[Any], config: Any, anatomy: Anatomy, state: dict[str,
 
     dtype = next(iter(state.values())).dtype
     with no_init_weights():
-        module = fit(kind._from_config(config, dtype=dtype), anatomy)
+        module = take_apart(fit(kind._from_config(config, dtype=dtype), anatomy), anatomy)
     try:
         module.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -103,7 +103,8 @@ class Probed:
 
     def allocation(self, target: int) -> Allocation | None:
         """Choose formats so that the file keeps within the target."""
-        chosen = allocate(self.table, target - self.overhead)
+        together = self.model.anatomy.stored_together()
+        chosen = allocate(self.table, target - self.overhead, together=together)
         if chosen is None:
             return None
         size = sum(choice.bytes for choice in chosen.values()) + self.overhead

@@ -91,7 +91,8 @@ def candidates(model: Model) -> tuple[list[int], list[int], list[int]]:
 
     whole = Shape.of(model.anatomy)
     fewest = max(1, round(whole.layers * LEAST_LAYER_SHARE))
-    layers = sorted({max(fewest, whole.layers - gone) for gone in LAYERS_GONE}, reverse=True)
+    going = (0,) if model.anatomy.layers_fixed else LAYERS_GONE
+    layers = sorted({max(fewest, whole.layers - gone) for gone in going}, reverse=True)
     shares = (1.0, 5 / 6, 2 / 3, 1 / 2, LEAST_NEURON_SHARE)
     neurons = [whole.neurons] + [round_keep("neuron", round(whole.neurons * share), model) for share in shares[1:]]
     least = min(whole.tokens, LEAST_TOKENS)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from smidgen.models.model import Model
 
-FORMAT = 2
-_MAPS = ("mean", "second_moment", "mean_absolute", "magnitude", "head_norm", "relu", "hessian", "gradient")
+FORMAT = 3
+_MAPS = ("reads", "mean", "second_moment", "mean_absolute", "magnitude", "head_norm", "relu", "hessian", "gradient")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Statistics:
         block_influence: 1 − mean over tokens of cos(block input, block output), ``[blocks]``
             (ShortGPT, arXiv 2403.03853).
         residual_norm: Mean L2 norm of the residual stream before every block and after the last, ``[blocks + 1]``.
+        reads: How many tokens a site has read, a count by site name: all, or those routed to an expert. Means are
+            over these.
         mean: Mean x_j of every input channel of a site, ``[width]`` by site name.
         second_moment: Mean x_j², ``[width]``; the diagonal of `hessian`.
         mean_absolute: Root of the sum over windows of (mean over the window's tokens of |x_j|)², ``[width]``
@@ -56,6 +58,7 @@ class Statistics:
     windows: int
     block_influence: torch.Tensor
     residual_norm: torch.Tensor
+    reads: dict[str, torch.Tensor] = field(default_factory=dict)
     mean: dict[str, torch.Tensor] = field(default_factory=dict)
     second_moment: dict[str, torch.Tensor] = field(default_factory=dict)
     mean_absolute: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -127,7 +130,8 @@ def collect(
         hessians: Whether to collect XᵀX as well: ``hessian_bytes`` says what memory that takes.
         preactivations: Whether to look at what goes into the activation function, at the sites ``mlp_hidden``.
         gradients: Names of the weights whose gradient is wanted; the pass then runs backward too.
-        batch: Windows at a time; one where gradients are wanted, since the logits are large.
+        batch: Windows at a time; one where gradients are wanted, since the logits are large, and one where experts
+            share the tokens, so that what an expert reads at once is of one window.
         progress: Receives reports.
 
     Raises:
@@ -146,7 +150,7 @@ def collect(
         _require_memory(squares + slopes.bytes)
     sums = {site.name: _SiteSums(anatomy, site, hessians, preactivations, model.device) for site in chosen}
     stream = _StreamSums(len(anatomy.blocks), model.device)
-    size = 1 if slopes.total else batch
+    size = 1 if slopes.total or anatomy.routers() else batch
     with evaluating(model), _hooks(model, chosen, sums, stream), autocast(model.device.type):
         for part in track(torch.split(windows, size), "reading statistics", progress, unit="batches"):
             if slopes.total:
@@ -159,19 +163,25 @@ def collect(
 
 def _finished(windows: torch.Tensor, sums: dict[str, _SiteSums], stream: _StreamSums, slopes: _Gradients) -> Statistics:
     """Turn sums into means."""
+    import torch
+
     count, tokens = len(windows), windows.numel()
+    reads = {name: max(1, entry.reads) for name, entry in sums.items()}
     return Statistics(
         tokens=tokens,
         windows=count,
         block_influence=(1 - stream.cosine / tokens).clamp_min(0).float().cpu(),
         residual_norm=(stream.norm / tokens).float().cpu(),
-        mean={name: (entry.total / tokens).float().cpu() for name, entry in sums.items()},
-        second_moment={name: (entry.squares / tokens).float().cpu() for name, entry in sums.items()},
+        reads={name: torch.tensor(float(entry.reads)) for name, entry in sums.items()},
+        mean={name: (entry.total / reads[name]).float().cpu() for name, entry in sums.items()},
+        second_moment={name: (entry.squares / reads[name]).float().cpu() for name, entry in sums.items()},
         mean_absolute={name: entry.absolute.sqrt().float().cpu() for name, entry in sums.items()},
-        magnitude={name: (entry.magnitude / tokens).float().cpu() for name, entry in sums.items()},
+        magnitude={name: (entry.magnitude / reads[name]).float().cpu() for name, entry in sums.items()},
         head_norm={name: entry.heads.sqrt().float().cpu() for name, entry in sums.items() if entry.heads is not None},
-        relu={name: (entry.relu / tokens).float().cpu() for name, entry in sums.items() if entry.relu is not None},
-        hessian={name: entry.products.div_(tokens).cpu() for name, entry in sums.items() if entry.products is not None},
+        relu={name: (entry.relu / reads[name]).float().cpu() for name, entry in sums.items() if entry.relu is not None},
+        hessian={
+            name: entry.products.div_(reads[name]).cpu() for name, entry in sums.items() if entry.products is not None
+        },
         gradient={name: (total / max(1, slopes.tokens)).cpu() for name, total in slopes.total.items()},
     )
 
@@ -250,6 +260,7 @@ class _SiteSums:
 
         width, role = site_width(anatomy, site), site.name.rpartition(".")[2]
         heads = anatomy.blocks[site.block].query_heads if site.block is not None and role == "attention_output" else 0
+        self.reads = 0
         self.total = torch.zeros(width, dtype=torch.float64, device=device)
         self.squares = torch.zeros_like(self.total)
         self.absolute = torch.zeros_like(self.total)
@@ -259,9 +270,11 @@ class _SiteSums:
         self.products = torch.zeros(width, width, dtype=torch.float32, device=device) if hessian else None
 
     def add(self, inputs: torch.Tensor) -> None:
-        """Take in ``[batch, length, width]``."""
+        """Take in ``[batch, length, width]``, or of one window's tokens those that are read, ``[tokens, width]``."""
         import torch
 
+        inputs = inputs if inputs.dim() == 3 else inputs[None]
+        self.reads += inputs.shape[0] * inputs.shape[1]
         with exact(inputs.device.type), torch.no_grad():
             values = inputs.detach().float()
             absolute = values.abs()
@@ -277,10 +290,11 @@ class _SiteSums:
                 self.products.addmm_(flat.T, flat)
 
     def add_preactivation(self, values: torch.Tensor) -> None:
-        """Take in what goes into the activation function, ``[batch, length, width]``."""
+        """Take in what goes into the activation function, ``[batch, length, width]`` or ``[tokens, width]``."""
         import torch
 
         assert self.relu is not None
+        values = values if values.dim() == 3 else values[None]
         self.relu += values.detach().float().clamp_min(0).sum((0, 1), dtype=torch.float64)
 
 
@@ -313,12 +327,13 @@ class _Gradients:
             with torch.enable_grad():
                 logits = self.model.module(input_ids=tokens, use_cache=False).logits[:, :-1].flatten(0, 1).float()
                 loss = functional.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum")
-                found = torch.autograd.grad(loss, list(self.weights.values()))
+                found = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True)
         finally:
             for weight, flag in flags.items():
                 weight.requires_grad_(flag)
         for total, gradient in zip(self.total.values(), found, strict=True):
-            total += gradient
+            if gradient is not None:  # an expert that none of these tokens was routed to has none
+                total += gradient
         self.tokens += len(logits)
 
 
@@ -368,7 +383,8 @@ def _hooks(model: Model, sites: list[Site], sums: dict[str, _SiteSums], stream: 
                 first = module.get_submodule(site.modules[0])
                 handles.append(first.register_forward_pre_hook(reading(sums[site.name])))
                 if sums[site.name].relu is not None:
-                    projections = anatomy.blocks[site.block].projections
+                    mlps = anatomy.blocks[site.block].mlps
+                    projections = next(mlp for mlp in mlps if mlp.site("mlp_hidden") == site.name).projections
                     source = projections.get("gate", projections["up"])
                     layer = module.get_submodule(source.path)
                     handles.append(layer.register_forward_hook(activating(sums[site.name], source)))

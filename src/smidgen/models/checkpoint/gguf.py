@@ -70,6 +70,14 @@ class StoredTensor:
         result: np.ndarray[Any, np.dtype[np.float32]] = values.astype(np.float32, copy=False).reshape(self.shape)
         return result
 
+    def slices(self) -> list[StoredTensor]:
+        """Divide a tensor of three dimensions into matrices along the first."""
+        rows = self.shape[-2]
+        return [
+            StoredTensor(self.name, self.shape[1:], self.type, self.data[first : first + rows])
+            for first in range(0, len(self.data), rows)
+        ]
+
 
 @dataclass(frozen=True)
 class GgufFile:

@@ -44,6 +44,10 @@ class Family:
     def require_loadable(self, config: Any) -> None:
         """Refuse a configuration that transformers could neither write nor load again; raises Unsupported."""
 
+    def with_experts(self, config: Any, count: int) -> Any:
+        """Return a copy of a configuration for blocks of so many experts."""
+        raise TypeError(f"{type(self).__name__} has no experts")
+
     def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
         """Build the transformers configuration from a GGUF's metadata.
 
@@ -58,7 +62,10 @@ class Family:
         raise TypeError(f"{type(self).__name__} cannot be written as GGUF")
 
     def gguf_names(self, config: Any) -> dict[str, str]:
-        """Map every state-dictionary name to the tensor's name in a GGUF; a tied head is absent."""
+        """Map every state-dictionary name to the tensor's name in a GGUF; a tied head is absent.
+
+        Matrices that share a name there are stacked in the order of their names here (`Anatomy.stored_together`).
+        """
         raise TypeError(f"{type(self).__name__} cannot be written as GGUF")
 
     def gguf_rows(self, name: str, config: Any) -> torch.Tensor | None:
@@ -67,6 +74,10 @@ class Family:
         ``gguf_weight = weight[gguf_rows]``; the index is int64 ``[rows]``.
         """
         return None
+
+    def gguf_factor(self, name: str, metadata: Mapping[str, Any]) -> float:
+        """Return what a weight is multiplied by in a GGUF with these key-value pairs, a power of two."""
+        return 1.0
 
     def gguf_extras(self, config: Any) -> dict[str, torch.Tensor]:
         """Return tensors a GGUF needs that are no parameters (rope factors), by their name there."""

@@ -60,8 +60,11 @@ class Gemma(Decoder):
 
     def anatomy(self, config: Any) -> Anatomy:
         """Name every part; layout as in transformers' ``Gemma2ForCausalLM``."""
+        period = self._found_period(config)
         return replace(
             super().anatomy(config),
+            layer_kinds=tuple(config.layer_types[:period]) if period and period > 1 else (),
+            layers_fixed=config.num_hidden_layers == self.largest,
             norm_offset=1.0,
             embedding_scale=config.hidden_size**0.5,
             logit_cap=config.final_logit_softcapping,
@@ -111,12 +114,16 @@ class Gemma(Decoder):
         if config.use_bidirectional_attention or not config.sliding_window:
             raise Unsupported(f"llama.cpp runs {prefix} as a causal model with a sliding window.", remedy=_OTHERWISE)
 
-    def _period_of(self, config: Any) -> int:
+    def _found_period(self, config: Any) -> int | None:
+        """Return after how many layers a full one follows, 0 for none; None where they lie otherwise."""
         layers: int = config.num_hidden_layers
         candidates: list[int] = [self.period, *range(layers + 1)]
-        for period in candidates:
-            if layer_types(period, layers) == config.layer_types:
-                return period
+        return next((period for period in candidates if layer_types(period, layers) == config.layer_types), None)
+
+    def _period_of(self, config: Any) -> int:
+        period = self._found_period(config)
+        if period is not None:
+            return period
         raise Unsupported(
             f"llama.cpp runs {self.gguf_architecture} with a full layer after every few with a sliding window, and "
             "this model's layers follow each other otherwise.",

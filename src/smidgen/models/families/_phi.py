@@ -74,7 +74,7 @@ class Phi(Decoder):
     def rope_of(self, config: Any) -> dict[str, Any]:
         """Return the keys of the rope; the factors are tensors (`gguf_extras`)."""
         rope = config.rope_parameters
-        values = {"rope.dimension_count": self.rotary_size(config)}
+        values: dict[str, Any] = {"rope.dimension_count": self.rotary_size(config)}
         if rope.get("rope_type") != "longrope":
             return values | self.rope_metadata(rope)
         return values | {

@@ -56,14 +56,17 @@ def cut_parts(operation: Prune, structure: Structure, model: Model, keep: int, e
 
 def _round(operation: Prune, structure: Structure, model: Model, keep: int, evidence: Evidence) -> tuple[Model, Any]:
     readers = structure.readers if operation.repair else ()
-    statistics = gathered(model, operation.structure, operation.needs(), readers, evidence)
+    needs = operation.needs()
+    if structure.watches:
+        needs = replace(needs or Needs(), roles=(*(needs.roles if needs else ()), *structure.watches))
+    statistics = gathered(model, operation.structure, needs, readers, evidence)
     evidence = replace(evidence, statistics=statistics)
     kept = _chosen(operation, structure, model, keep, evidence)
     result = structure.remove(model, kept)
     if readers and (found := structure.read_by(model, kept)):
         result = repair(model, result, found, evidence.windows, statistics=statistics, progress=evidence.progress)
-        if statistics is not None:
-            result = structure.adjusted(model, result, kept, statistics)
+    if statistics is not None and (readers or structure.watches):
+        result = structure.adjusted(model, result, kept, statistics)
     return result, kept
 
 
@@ -80,6 +83,7 @@ def _chosen(operation: Prune, structure: Structure, model: Model, keep: int, evi
         return _for_languages(operation, structure, model, keep, evidence)
     if not isinstance(structure, BlockStructure) or not (operation.uneven or operation.allocation):
         return _even(criterion, structure, operation.structure, model, keep, evidence)
+    structure.require_uneven(model.anatomy)
     scores = criterion.score(model, operation.structure, evidence)
     counts = operation.allocation or allocate(model, structure, scores, keep, comparable=criterion.comparable)
     return structure.select_each(model, scores, counts)

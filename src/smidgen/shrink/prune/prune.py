@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from smidgen.shrink.statistics import Statistics
 
 OWN_FIELDS = {
+    "expert": ("merge",),
     "head": ("whole_groups",),
     "neuron": ("multiple",),
     "width": ("multiple",),
@@ -49,15 +50,16 @@ def _rounded(structure: Structure, keep: int, model: Model) -> int:
 
 @dataclass(frozen=True)
 class Prune:
-    """Remove layers, heads, neurons, hidden channels, tokens or single weights.
+    """Remove layers, heads, neurons, experts, hidden channels, tokens or single weights.
 
     An even cut is an ordinary model of the same kind. An uneven one (``uneven``, ``allocation``) reloads in smidgen
     and, where blocks are Llama's, runs in llama.cpp.
 
     Attributes:
-        structure: What goes: ``layer``, ``head``, ``neuron``, ``width``, ``vocabulary``, ``weight`` or ``synapse``.
+        structure: What goes: ``layer``, ``head``, ``neuron``, ``expert``, ``width``, ``vocabulary``, ``weight`` or
+            ``synapse``.
         criterion: What goes first; each scores some structures only. None: the structure's own.
-        keep: How many layers, hidden channels or tokens, or heads or neurons per block, stay; rounded down by
+        keep: How many layers, hidden channels or tokens, or heads, neurons or experts per block, stay; rounded down by
             `round_keep`. Single weights have ``sparsity`` or ``pattern`` instead.
         repair: Whether the layers that read what was removed take over its share by least squares. Layers and
             tokens have none.
@@ -68,6 +70,7 @@ class Prune:
         multiple: What counts of neurons or hidden channels are multiples of; None: 256, which K-quants need, or 32
             for models too narrow for that.
         whole_groups: Whether heads go in whole groups with their key/value head.
+        merge: Whether experts that go are averaged into those that stay.
         uneven: Whether blocks may keep different counts of heads, neurons or weights, by their scores.
         allocation: How many heads or neurons each block keeps, where that is decided already.
         rounds: In how many rounds the cut is made, each scored and repaired anew.
@@ -91,6 +94,7 @@ l1, l2, relu, taylor, wanda.
     pattern: str = "2:4"
     multiple: int | None = None
     whole_groups: bool = False
+    merge: bool = False
     uneven: bool = False
     allocation: tuple[int, ...] | None = None
     rounds: int = 1
@@ -137,6 +141,7 @@ l1, l2, relu, taylor, wanda.
             ("pattern", self.structure == "synapse"),
             ("multiple", self.structure in ("neuron", "width")),
             ("whole_groups", self.structure == "head"),
+            ("merge", self.structure == "expert"),
             ("uneven", by_block or self.structure == "weight"),
             ("allocation", by_block),
             ("rounds", structure.iterative and self.chosen is None and self.allocation is None),

@@ -85,11 +85,13 @@ class _Work:
     def run(self, calibration: torch.Tensor) -> None:
         """Run the text through the model, pruning on the way."""
         module, hooks = self.model.module, []
+        waiting: dict[str, list[str]] = {}
         for site in self.model.anatomy.sites():
-            names = [f"{path}.weight" for path in site.modules]
-            if site.block is not None:
+            names = [name for path in site.modules if (name := f"{path}.weight") in self.block_of]
+            if site.block is not None and names:
                 layer = module.get_submodule(site.modules[0])
-                hooks.append(layer.register_forward_pre_hook(self._hook(names)))
+                waiting[site.name] = names
+                hooks.append(layer.register_forward_pre_hook(self._hook(site.name, waiting)))
         training = module.training
         module.eval()
         try:
@@ -98,12 +100,15 @@ class _Work:
             module.train(training)
             for hook in hooks:
                 hook.remove()
+        for names in waiting.values():  # experts that no token was routed to
+            width = self.model.weight(names[0]).shape[1]
+            self.prune(names, torch.ones(width), torch.eye(width))
 
-    def _hook(self, names: list[str]) -> Any:
+    def _hook(self, site: str, waiting: dict[str, list[str]]) -> Any:
         def before(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
             with exact(inputs[0].device.type):
                 needs = self.cut.repair or isinstance(self.cut.criterion, Sparsegpt)
-                self.prune(names, *_moments(inputs[0], hessian=needs))
+                self.prune(waiting.pop(site), *_moments(inputs[0], hessian=needs))
 
         return before
 

@@ -85,8 +85,26 @@ def choices(
     for members in track(_alike(model), "predicting damage", progress, unit="groups"):
         sampled = {name: costs.sample(name) for name in members}
         for name, found in _tried(model, sampled, names).items():
-            table[name] = pareto_front(replace(choice, damage=choice.damage * off.get(name, 1.0)) for choice in found)
-    return {name: table[name] for name in model.anatomy.matrices()}
+            table[name] = [replace(choice, damage=choice.damage * off.get(name, 1.0)) for choice in found]
+    together = model.anatomy.stored_together()
+    fronts = {name: pareto_front(table[name]) for name in {*table}.difference(*together)}
+    for members in together:
+        # Experts that are stored as one have the formats on the front of what they cost together, in its order.
+        order = [choice.format for choice in pareto_front(_summed([table[name] for name in members]))]
+        for name in members:
+            fronts[name] = sorted(
+                (choice for choice in table[name] if choice.format in order),
+                key=lambda choice: order.index(choice.format),
+            )
+    return {name: fronts[name] for name in model.anatomy.matrices()}
+
+
+def _summed(fronts: Sequence[Sequence[Choice]]) -> list[Choice]:
+    """Add up the choices of matrices that are stored as one, format by format."""
+    return [
+        Choice(found[0].format, sum(choice.bytes for choice in found), sum(choice.damage for choice in found))
+        for found in zip(*fronts, strict=True)
+    ]
 
 
 def _alike(model: Model) -> list[list[str]]:
@@ -204,7 +222,9 @@ def _slope(one: Choice, two: Choice) -> float:
     return (two.damage - one.damage) / (two.bytes - one.bytes)
 
 
-def allocate(table: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice] | None:
+def allocate(
+    table: Mapping[str, list[Choice]], budget: int, *, together: Sequence[Sequence[str]] = ()
+) -> dict[str, Choice] | None:
     """Choose a format for every matrix with the least total damage within a budget of bytes.
 
     A multiple-choice knapsack, solved by dynamic programming over bytes counted in small steps, rounded up so that
@@ -213,6 +233,7 @@ def allocate(table: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice
     Args:
         table: The choices by matrix name.
         budget: Bytes for all matrices together.
+        together: Matrices that files keep as one and that share a format (`Anatomy.stored_together`).
 
     Returns:
         The choice by matrix name; None when even the smallest choices exceed the budget.
@@ -225,6 +246,8 @@ def allocate(table: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice
     """
     import numpy as np
 
+    if together:
+        return _allocate_groups(table, budget, together)
     if smallest_bytes(table) > budget:
         return None
     unit = max(1.0, budget / BUCKETS)
@@ -248,3 +271,17 @@ def allocate(table: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice
         chosen[name] = front[pick[room]]
         room -= int(np.ceil(chosen[name].bytes / unit))
     return {name: chosen[name] for name in table}
+
+
+def _allocate_groups(
+    table: Mapping[str, list[Choice]], budget: int, together: Sequence[Sequence[str]]
+) -> dict[str, Choice] | None:
+    """Choose for each group of matrices as for one."""
+    groups = {members[0]: list(members) for members in together}
+    grouped = {name: [name] for name in {*table}.difference(*together)} | groups
+    sums = {name: _summed([table[member] for member in grouped[name]]) for name in table if name in grouped}
+    found = allocate(sums, budget)
+    if found is None:
+        return None
+    formats_of = {member: found[name].format for name, members in grouped.items() for member in members}
+    return {name: next(one for one in front if one.format == formats_of[name]) for name, front in table.items()}

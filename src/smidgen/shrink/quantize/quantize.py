@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import formats, registry
 from smidgen.errors import RecipeError, ReferenceNotFound
+from smidgen.models.centring import centred
 from smidgen.models.model import Model, PackedTensor
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.precision import autocast, exact
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 
-HEAD = "head"
+HEAD, EXPERT = "head", ".experts."
 HEAD_WINDOWS = 12
 """Windows that the head's moments are taken from; more change nothing that can be measured."""
 
@@ -81,6 +82,7 @@ class Quantize:
         import torch
 
         chosen = self.chosen(model)
+        model = centred(model)
         result = model.clone()
         work = _Work(result, chosen, solvers.find(self.solver, **self._solver_fields()), progress)
         embedding = self._embedding_hessian(model, calibration, sensitivity, progress)
@@ -90,7 +92,8 @@ class Quantize:
             work.quantize_head(calibration)
         parameters = {"formats": dict(sorted(chosen.items())), "solver": self.solver, "damping": self.damping}
         parameters["calibration_tokens"] = calibration.numel()
-        return replace(result, packed=work.packed).with_step("quantize", **parameters)
+        result = replace(result, packed=work.packed).with_step("quantize", **parameters)
+        return replace(result, lineage=result.lineage.noted(work.note)) if work.note else result
 
     def needs_sensitivity(self, model: Model) -> bool:
         """Whether quantising this model goes by its `Sensitivity`: when the embedding is the head as well."""
@@ -122,6 +125,10 @@ class Quantize:
             if not formats.find(wanted).fits(columns):
                 problems.append(f"{name} has rows of {columns}, which {wanted} cannot hold.")
             chosen[name] = wanted
+        for names in model.anatomy.stored_together():
+            kinds = {str(chosen.get(name)) for name in names}
+            if len(kinds) > 1:
+                problems.append(f"{names[0]} and its fellow experts are stored as one, not as {sorted(kinds)}.")
         if problems:
             raise RecipeError(problems)
         return chosen
@@ -133,7 +140,8 @@ class _Work:
     def __init__(self, model: Model, chosen: Mapping[str, str], solver: solvers.Solver, progress: Progress) -> None:
         self.model, self.chosen, self.solver, self.progress = model, chosen, solver, progress
         self.packed: dict[str, PackedTensor] = dict(model.packed)
-        self.done = 0
+        self.done, self.note = 0, ""
+        self.scarce: dict[str, int] = {}
 
     def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
         """Replace matrices that read the same input; those of one format are solved as one."""
@@ -168,27 +176,70 @@ class _Work:
 
     def quantize_blocks(self, calibration: torch.Tensor) -> None:
         module, hooks = self.model.module, []
+        waiting: dict[str, list[str]] = {}
         for site in self.model.anatomy.sites():
             names = [f"{path}.weight" for path in site.modules if f"{path}.weight" in self.chosen]
             if names and site.name != HEAD:
                 first = module.get_submodule(site.modules[0])
-                hooks.append(first.register_forward_pre_hook(self._hook(names)))
+                waiting[site.name] = names
+                hooks.append(first.register_forward_pre_hook(self._hook(site.name, waiting)))
         try:
             module.base_model(calibration, use_cache=False)
         finally:
             for hook in hooks:
                 hook.remove()
+        for site_name, names in waiting.items():  # experts that no token was routed to
+            self.scarce[site_name] = 0
+            self.store(names, self._identity(names))
+        self._note_scarce()
 
-    def _hook(self, names: list[str]) -> Any:
+    def _identity(self, names: Sequence[str]) -> torch.Tensor:
+        import torch
+
+        return torch.eye(self.model.weight(names[0]).shape[1])
+
+    def _hook(self, site: str, waiting: dict[str, list[str]]) -> Any:
         def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            self.store(names, second_moments(inputs[0]))
+            tokens, width = inputs[0].numel() // inputs[0].shape[-1], inputs[0].shape[-1]
+            moments = second_moments(inputs[0])
+            if EXPERT in site and tokens < width:
+                self.scarce[site] = tokens
+                moments = towards_diagonal(moments, tokens / width)
+            self.store(waiting.pop(site), moments)
 
         return before
+
+    def _note_scarce(self) -> None:
+        """Say which experts saw too few tokens to know how their inputs go together."""
+        if not self.scarce:
+            return
+        fewest = min(self.scarce, key=lambda site: self.scarce[site])
+        experts = {site.rpartition(".")[0] for site in self.scarce}
+        self.note = (
+            f"{len(experts)} experts saw fewer tokens of the calibration text than they have inputs, {fewest} only "
+            f"{self.scarce[fewest]}: their rounding goes by each input alone, the less they saw. Use more text."
+        )
+        self.progress(Event("quantizing", note=self.note))
 
     def quantize_head(self, calibration: torch.Tensor) -> None:
         name = f"{self.model.anatomy.head}.weight"
         if name in self.chosen and not self.model.anatomy.tied:
             self.store([name], second_moments(final_hidden(self.model, calibration)))
+
+
+def towards_diagonal(moments: torch.Tensor, share: float) -> torch.Tensor:
+    """Keep this share of what was seen of pairs of inputs, and each input's own square as it was.
+
+    Args:
+        moments: XᵀX/n, ``[width, width]``.
+        share: From 0 (nothing is known of pairs) to 1; where n tokens are fewer than the width, n / width.
+
+    Example:
+        >>> import torch
+        >>> towards_diagonal(torch.tensor([[2.0, 1.0], [1.0, 4.0]]), 0.5).tolist()
+        [[2.0, 0.5], [0.5, 4.0]]
+    """
+    return moments * share + moments.diagonal().diag() * (1 - share)
 
 
 def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import divergence
 from smidgen.errors import InvalidInput
+from smidgen.models.anatomy import MLP_ROLES
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.precision import autocast, exact
 from smidgen.shrink.quantize.solvers.gptq import inverse_factor
@@ -151,6 +152,7 @@ class _Collector:
         anatomy = model.anatomy
         self.outputs: dict[str, torch.Tensor] = {}
         self.hessians: dict[str, torch.Tensor] = {}
+        self.reads: dict[str, int] = {}
         self.embedding = torch.zeros(anatomy.hidden_size, anatomy.hidden_size)
         self.uncertain, self.final = torch.zeros_like(self.embedding), torch.empty(0)
         self.read = torch.zeros(anatomy.vocabulary_size)
@@ -164,7 +166,8 @@ class _Collector:
                 continue
             self.hooks.append(first.register_forward_pre_hook(self._read_inputs(site.name)))
             for path in site.modules:
-                self.hooks.append(model.module.get_submodule(path).register_forward_hook(self._watch_output(path)))
+                if f"{path}.weight" not in anatomy.routers():
+                    self.hooks.append(model.module.get_submodule(path).register_forward_hook(self._watch_output(path)))
 
     def _start_gradients(self, module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         import torch
@@ -184,7 +187,8 @@ class _Collector:
         def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
             import torch
 
-            flat = inputs[0].detach().float().flatten(0, 1)
+            flat = inputs[0].detach().float().reshape(-1, inputs[0].shape[-1])
+            self.reads[name] = self.reads.get(name, 0) + len(flat)
             total = self.hessians.setdefault(name, torch.zeros(flat.shape[1], flat.shape[1]))
             with exact():
                 total.addmm_(flat.T, flat)
@@ -196,7 +200,7 @@ class _Collector:
 
     def _watch_output(self, path: str) -> Any:
         def add(gradient: torch.Tensor) -> None:
-            squares = gradient.detach().float().square().flatten(0, 1).sum(0)
+            squares = gradient.detach().float().square().reshape(-1, gradient.shape[-1]).sum(0)
             name = f"{path}.weight"
             self.outputs[name] = self.outputs[name] + squares if name in self.outputs else squares
 
@@ -246,15 +250,31 @@ class _Collector:
 
     def result(self) -> Sensitivity:
         graded, count = self.graded_tokens, self.tokens
-        hessians = {name: value / count for name, value in self.hessians.items()}
+        hessians = {name: value / self.reads[name] for name, value in self.hessians.items()}
+        outputs = {name: value / graded for name, value in self.outputs.items()}
+        self._fill_unseen(hessians, outputs)
         return Sensitivity(
-            outputs={name: value / graded for name, value in self.outputs.items()},
+            outputs=outputs,
             hessians=hessians | {"head": self.uncertain / graded},
             embedding=self.embedding / graded * self.model.anatomy.embedding_scale**2,
             token_share=self.read / count,
             head=self.head / self.head.sum(),
             tokens=count,
         )
+
+    def _fill_unseen(self, hessians: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+        """Take experts that no token was routed to for average ones of their block that one token reached."""
+        import torch
+
+        for block in self.model.anatomy.blocks if self.model.anatomy.routers() else ():
+            for role in MLP_ROLES:
+                site = "mlp_hidden" if role == "down" else "mlp_input"
+                names = [mlp.projections[role].weight for mlp in block.mlps]
+                seen = [outputs[name] for name in names if name in outputs]
+                known = [hessians[mlp.site(site)] for mlp in block.mlps if mlp.site(site) in hessians]
+                for mlp, name in zip(block.mlps, names, strict=True):
+                    outputs.setdefault(name, torch.stack(seen).mean(0) / self.tokens)
+                    hessians.setdefault(mlp.site(site), torch.stack(known).mean(0))
 
 
 def factors(

@@ -99,8 +99,9 @@ class Criterion:
             evidence: What there is to go by.
 
         Returns:
-            ``[blocks]`` for layers, ``[blocks, heads]`` for heads, ``[blocks, neurons]`` for neurons, ``[hidden]``
-            for the width, ``[vocabulary]`` for tokens. Blocks with fewer parts than others are filled up with
+            ``[blocks]`` for layers, ``[blocks, heads]`` for heads, ``[blocks, experts]`` for experts, ``[MLPs,
+            neurons]`` for neurons (one row for each block, or each expert), ``[hidden]`` for the width,
+            ``[vocabulary]`` for tokens. Blocks with fewer parts than others are filled up with
             `NO_PART`.
         """
         raise TypeError(f"{type(self).__name__} does not score parts")

@@ -10,7 +10,7 @@ from smidgen.shrink.prune.criteria import NO_PART
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.models.anatomy import Anatomy, Block
+    from smidgen.models.anatomy import Anatomy, Projection
     from smidgen.models.model import Model
 
 Values = Callable[[str], "torch.Tensor"]
@@ -25,17 +25,24 @@ def sum_over_parts(model: Model, structure: str, values: Values) -> torch.Tensor
 
     A layer has all weights of the block; a head its rows of query, its columns of output and its share of the rows
     of key and value; a neuron its rows of gate and up and its column of down; a channel of the width its column or
-    row of every matrix; a token its rows of embedding and head.
+    row of every matrix; a token its rows of embedding and head; an expert its matrices.
 
     Args:
         model: The model.
-        structure: ``layer``, ``head``, ``neuron``, ``width`` or ``vocabulary``.
+        structure: ``layer``, ``head``, ``neuron``, ``width``, ``vocabulary`` or ``expert``.
         values: What is summed; not negative.
 
     Returns:
         One sum for each part, float32 on the CPU, in the shape that `Criterion.score` promises.
     """
-    rules = {"layer": _layers, "head": _heads, "neuron": _neurons, "width": _width, "vocabulary": _tokens}
+    rules = {
+        "layer": _layers,
+        "head": _heads,
+        "neuron": _neurons,
+        "width": _width,
+        "vocabulary": _tokens,
+        "expert": _experts,
+    }
     return rules[structure](model, values)
 
 
@@ -72,9 +79,8 @@ def _layers(model: Model, values: Values) -> torch.Tensor:
     return torch.stack(sums).float().cpu()
 
 
-def _rows(block: Block, role: str, values: Values) -> torch.Tensor:
+def _rows(projection: Projection, values: Values) -> torch.Tensor:
     """Return the values of one role's weight, where it is fused with others only its rows."""
-    projection = block.projections[role]
     found = values(projection.weight)
     return found[slice(*projection.rows)] if projection.rows else found
 
@@ -88,11 +94,11 @@ def _heads(model: Model, values: Values) -> torch.Tensor:
             sums.append(torch.zeros(0))
             continue
         group = block.query_heads // block.key_value_heads
-        query = _rows(block, "query", values).sum(1)
+        query = _rows(block.projections["query"], values).sum(1)
         output = values(block.projections["output"].weight).sum(0)
         own = (query + output).reshape(block.query_heads, -1).sum(1)
-        shared = _rows(block, "key", values).sum(1) + _rows(block, "value", values).sum(1)
-        shared = shared.reshape(block.key_value_heads, -1).sum(1).repeat_interleave(group)
+        key, value = (_rows(block.projections[role], values).sum(1) for role in ("key", "value"))
+        shared = (key + value).reshape(block.key_value_heads, -1).sum(1).repeat_interleave(group)
         sums.append((own + shared / group).float().cpu())
     return padded(sums)
 
@@ -101,13 +107,23 @@ def _neurons(model: Model, values: Values) -> torch.Tensor:
     import torch
 
     sums = []
-    for block in model.anatomy.blocks:
-        if not block.neurons:
+    for mlp in (mlp for block in model.anatomy.blocks for mlp in block.mlps):
+        if "down" not in mlp.projections:
             sums.append(torch.zeros(0))
             continue
-        fed = [_rows(block, role, values).sum(1) for role in ("gate", "up") if role in block.projections]
-        read = values(block.projections["down"].weight).sum(0)
+        fed = [_rows(mlp.projections[role], values).sum(1) for role in ("gate", "up") if role in mlp.projections]
+        read = values(mlp.projections["down"].weight).sum(0)
         sums.append(torch.stack([*fed, read]).sum(0).float().cpu())
+    return padded(sums)
+
+
+def _experts(model: Model, values: Values) -> torch.Tensor:
+    import torch
+
+    sums = []
+    for block in model.anatomy.blocks:
+        own = [sum(values(part.weight).sum() for part in mlp.projections.values()) for mlp in block.mlps]
+        sums.append(torch.stack([torch.as_tensor(value) for value in own[: block.experts]]).float().cpu())
     return padded(sums)
 
 
@@ -117,12 +133,12 @@ def _width(model: Model, values: Values) -> torch.Tensor:
     if not anatomy.tied:
         total = total + values(f"{anatomy.head}.weight").sum(0)
     for block in anatomy.blocks:
-        read = dict.fromkeys(block.projections[role].weight for role in READS_STREAM if role in block.projections)
-        for name in read:
+        parts = block.projections.values()
+        for name in dict.fromkeys(part.weight for part in parts if part.role in READS_STREAM):
             total = total + values(name).sum(0)
-        for role in WRITES_STREAM:
-            if role in block.projections:
-                total = total + values(block.projections[role].weight).sum(1)
+        for part in parts:
+            if part.role in WRITES_STREAM:
+                total = total + values(part.weight).sum(1)
     return total.float().cpu()
 
 

@@ -38,7 +38,9 @@ class Gelu(Criterion):
         import torch
 
         found = evidence.figures.magnitude
-        return padded(found.get(f"{block.path}.mlp_hidden", torch.zeros(0)) for block in model.anatomy.blocks)
+        return padded(
+            found.get(mlp.site("mlp_hidden"), torch.zeros(0)) for block in model.anatomy.blocks for mlp in block.mlps
+        )
 
 
 def gelu(values: torch.Tensor) -> torch.Tensor:

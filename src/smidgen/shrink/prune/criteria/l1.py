@@ -27,7 +27,16 @@ class L1(Criterion):
         [[3.0, 4.0]]
     """
 
-    structures: ClassVar[tuple[str, ...]] = ("layer", "head", "neuron", "width", "vocabulary", "weight", "synapse")
+    structures: ClassVar[tuple[str, ...]] = (
+        "layer",
+        "head",
+        "neuron",
+        "expert",
+        "width",
+        "vocabulary",
+        "weight",
+        "synapse",
+    )
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
         """Return the sum of every part."""

@@ -27,7 +27,16 @@ class L2(Criterion):
         [[9.0, 16.0]]
     """
 
-    structures: ClassVar[tuple[str, ...]] = ("layer", "head", "neuron", "width", "vocabulary", "weight", "synapse")
+    structures: ClassVar[tuple[str, ...]] = (
+        "layer",
+        "head",
+        "neuron",
+        "expert",
+        "width",
+        "vocabulary",
+        "weight",
+        "synapse",
+    )
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
         """Return the norm of every part."""

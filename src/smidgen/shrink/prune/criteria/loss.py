@@ -27,7 +27,8 @@ class Loss(Criterion):
 
     The slowest criterion and the most honest. Where several blocks go they go one at a time, each time the one
     whose loss hurts least beside those already gone, since damages do not simply add up; tried are only blocks
-    of low block influence. Heads are left out one by one, each from the whole model.
+    of low block influence. Where kinds of blocks alternate every block is left out from the whole model alone, since
+    a choice must keep their order. Heads are left out one by one, each from the whole model.
 
     Attributes:
         candidates: How many blocks of the lowest block influence are tried.
@@ -67,7 +68,7 @@ class Loss(Criterion):
         """Choose what stays; blocks are removed one at a time."""
         import torch
 
-        if structure != "layer":
+        if structure != "layer" or model.anatomy.layer_kinds:
             return super().choose(model, structure, keep, evidence)
         kept = greedy_layers(
             model,

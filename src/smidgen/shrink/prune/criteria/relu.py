@@ -39,7 +39,9 @@ class Relu(Criterion):
         import torch
 
         found = evidence.figures.relu
-        return padded(found.get(f"{block.path}.mlp_hidden", torch.zeros(0)) for block in model.anatomy.blocks)
+        return padded(
+            found.get(mlp.site("mlp_hidden"), torch.zeros(0)) for block in model.anatomy.blocks for mlp in block.mlps
+        )
 
 
 def relu(values: torch.Tensor) -> torch.Tensor:

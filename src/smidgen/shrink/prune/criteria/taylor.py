@@ -28,7 +28,16 @@ class Taylor(Criterion):
         [[1.0, 0.75]]
     """
 
-    structures: ClassVar[tuple[str, ...]] = ("layer", "head", "neuron", "width", "vocabulary", "weight", "synapse")
+    structures: ClassVar[tuple[str, ...]] = (
+        "layer",
+        "head",
+        "neuron",
+        "expert",
+        "width",
+        "vocabulary",
+        "weight",
+        "synapse",
+    )
     comparable: ClassVar[bool] = True
 
     def needs(self, structure: str) -> Needs:

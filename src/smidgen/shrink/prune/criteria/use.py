@@ -1,4 +1,4 @@
-"""How often a token occurs."""
+"""How often a token occurs, or an expert is chosen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from smidgen.errors import InvalidInput
-from smidgen.shrink.prune.criteria import Criterion, Evidence
+from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs
+from smidgen.shrink.prune.criteria._parts import padded
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Use(Criterion):
-    """How often the token occurs in the user's data.
+    """How often the token occurs in the user's data, or the router chooses the expert on the text.
 
     The broader the data the better: what it lacks goes, and other text then takes more tokens. Where no counts
     are given the calibration windows are counted.
@@ -27,10 +28,21 @@ class Use(Criterion):
         [1.0, 0.0, 2.0, 0.0]
     """
 
-    structures: ClassVar[tuple[str, ...]] = ("vocabulary",)
+    structures: ClassVar[tuple[str, ...]] = ("vocabulary", "expert")
+
+    def needs(self, structure: str) -> Needs | None:
+        """Return what the experts read; tokens are counted without the model."""
+        return Needs(("mlp_input",)) if structure == "expert" else None
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
-        """Return the count of every token, ``[vocabulary]``."""
+        """Return the count of every token, ``[vocabulary]``, or of those each expert sees, ``[blocks, experts]``."""
+        import torch
+
+        if structure == "expert":
+            reads = evidence.figures.reads
+            return padded(
+                torch.stack([reads[mlp.site("mlp_input")] for mlp in block.mlps]) for block in model.anatomy.blocks
+            )
         size = model.anatomy.vocabulary_size
         if evidence.token_use is None:
             return use(evidence.windows, size)

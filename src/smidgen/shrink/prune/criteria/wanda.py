@@ -40,14 +40,18 @@ class Wanda(Criterion):
         """Return the score of every neuron or head, ``[blocks, parts]``."""
         import torch
 
-        role, site = {"neuron": ("down", "mlp_hidden"), "head": ("output", "attention_output")}[structure]
         found, rows = evidence.figures.second_moment, []
         for block in model.anatomy.blocks:
-            if role not in block.projections:
-                rows.append(torch.zeros(0))
-                continue
-            columns = wanda(model.weight(block.projections[role].weight), found[f"{block.path}.{site}"]).sum(0).cpu()
-            rows.append(columns.reshape(block.query_heads, -1).sum(1) if structure == "head" else columns)
+            if structure == "neuron":
+                readers = [(mlp.projections.get("down"), mlp.site("mlp_hidden")) for mlp in block.mlps]
+            else:
+                readers = [(block.projections.get("output"), f"{block.path}.attention_output")]
+            for reader, site in readers:
+                if reader is None:
+                    rows.append(torch.zeros(0))
+                    continue
+                columns = wanda(model.weight(reader.weight), found[site]).sum(0).cpu()
+                rows.append(columns.reshape(block.query_heads, -1).sum(1) if structure == "head" else columns)
         return padded(rows)
 
     def score_weights(self, weight: torch.Tensor, evidence: WeightEvidence) -> torch.Tensor:

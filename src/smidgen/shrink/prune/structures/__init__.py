@@ -33,6 +33,11 @@ class Structure:
     iterative: ClassVar[bool] = True
     readers: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """Roles of the sites whose figures `adjusted` goes by, besides what repair reads."""
+        return ()
+
     def size(self, anatomy: Anatomy) -> int:
         """Count the parts that a model has now; of blocks that differ the largest counts."""
         raise TypeError(f"{type(self).__name__} does not say how many parts there are")
@@ -90,6 +95,13 @@ class BlockStructure(Structure):
         order = row.argsort(descending=True, stable=True)
         return [order[first : first + step] for first in range(0, len(order), step)]
 
+    def owners(self, anatomy: Anatomy) -> list[Block]:
+        """Return the block of every row of scores."""
+        return list(anatomy.blocks)
+
+    def require_uneven(self, anatomy: Anatomy) -> None:
+        """Refuse models whose blocks cannot keep different counts; raises InvalidInput."""
+
     def fewest(self, block: Block) -> int:
         """Return how many parts this block must keep in an uneven cut."""
         return 0
@@ -102,7 +114,7 @@ class BlockStructure(Structure):
         """Choose in every block the ``keep`` parts of the highest scores, int64 ``[blocks, keep]``, rising."""
         import torch
 
-        return torch.stack(self.select_each(model, scores, [keep] * len(model.anatomy.blocks)))
+        return torch.stack(self.select_each(model, scores, [keep] * len(self.owners(model.anatomy))))
 
     def select_each(self, model: Model, scores: torch.Tensor, keep: Sequence[int]) -> list[torch.Tensor]:
         """Choose in every block as many parts as it is to keep, int64, rising."""
@@ -110,7 +122,7 @@ class BlockStructure(Structure):
 
         anatomy, chosen = model.anatomy, []
         step = self.step(anatomy)
-        for block, row, count in zip(anatomy.blocks, scores, keep, strict=True):
+        for block, row, count in zip(self.owners(anatomy), scores, keep, strict=True):
             units = self.units(row[: self.present(block)], block, step)
             flat = torch.cat([*units, torch.zeros(0, dtype=torch.long)])
             chosen.append(flat[:count].sort().values)
@@ -158,7 +170,7 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('head', 'layer', 'neuron', 'synapse', 'vocabulary', 'weight', 'width')
+        ('expert', 'head', 'layer', 'neuron', 'synapse', 'vocabulary', 'weight', 'width')
     """
     return registry.names(__name__)
 

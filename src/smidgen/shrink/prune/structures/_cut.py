@@ -63,11 +63,11 @@ def rows_read(block: Block, kept: Mapping[str, torch.Tensor]) -> dict[str, torch
 
     touched = {block.projections[role].path for role in kept if role in block.projections}
     rows: dict[str, list[torch.Tensor]] = {path: [] for path in touched}
-    fused = sorted(block.projections.values(), key=lambda each: each.rows or (0, 0))
-    for projection in fused:
+    fused = sorted(block.projections.items(), key=lambda each: each[1].rows or (0, 0))
+    for role, projection in fused:
         if projection.path not in touched:
             continue
         first, end = projection.rows or (0, 0)
-        own = kept.get(projection.role)
+        own = kept.get(role)
         rows[projection.path].append(torch.arange(first, end) if own is None else own.cpu() + first)
     return {path: torch.cat(parts) for path, parts in rows.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smidgen.models import uneven
+from smidgen.models.experts import take_apart
 from smidgen.models.model import Model, PackedTensor
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def rebuild(model: Model, config: Any, state: Mapping[str, torch.Tensor]) -> Any
     # An embedding that is scaled by its width's root keeps that factor in a buffer.
     factor = model.family.anatomy(config).embedding_scale / model.anatomy.embedding_scale
     with torch.device("meta"):
-        module = uneven.fit(type(source)(config), model.family.anatomy(config))
+        anatomy = model.family.anatomy(config)
+        module = take_apart(uneven.fit(type(source)(config), anatomy), anatomy)
     module.load_state_dict(state, assign=True)
     module.tie_weights()
     for name, buffer in list(module.named_buffers()):

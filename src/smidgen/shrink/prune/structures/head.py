@@ -46,6 +46,11 @@ class Head(BlockStructure):
         block = next(block for block in anatomy.blocks if block.query_heads)
         return block.query_heads // block.key_value_heads if self.whole_groups else block.key_value_heads
 
+    def require_uneven(self, anatomy: Anatomy) -> None:
+        """Refuse blocks with experts, which no file keeps where they differ."""
+        if any(block.experts for block in anatomy.blocks):
+            raise InvalidInput("Blocks with experts cannot differ.", remedy="Keep as many heads in every block.")
+
     def units(self, row: torch.Tensor, block: Block, step: int) -> list[torch.Tensor]:
         """Return whole groups, or the best head of every group, the second best of every group and so on."""
         import torch

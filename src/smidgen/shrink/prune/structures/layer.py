@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from smidgen.errors import InvalidInput
 from smidgen.models import uneven
 from smidgen.shrink.prune.structures import Structure
 from smidgen.shrink.prune.structures._rebuild import copied_state, rebuild
@@ -41,6 +42,24 @@ class Layer(Structure):
         """Count the blocks."""
         return len(anatomy.blocks)
 
+    def select(self, model: Model, scores: torch.Tensor, keep: int) -> torch.Tensor:
+        """Choose the blocks of the highest scores, where kinds of blocks alternate those that keep their order."""
+        if model is None or not model.anatomy.layer_kinds:
+            return super().select(model, scores, keep)
+        import torch
+
+        return torch.tensor(best_in_order(model.anatomy, scores.tolist(), keep))
+
+    def check(self, model: Model, kept: torch.Tensor) -> None:
+        """Refuse blocks that do not follow each other as the model's kinds of blocks must."""
+        anatomy = model.anatomy
+        if not anatomy.keeps_order(kept.tolist()):
+            raise InvalidInput(
+                f"The layers {kept.tolist()} of this model cannot stay together: {', '.join(anatomy.layer_kinds)} must "
+                "follow each other.",
+                remedy="Leave 'chosen' out, or choose layers that keep that order.",
+            )
+
     def remove(self, model: Model, kept: torch.Tensor) -> Model:
         """Build a model of the blocks with these indices, renumbered; int64 ``[keep]``, rising."""
         return with_layers(model, [int(index) for index in kept], state=copied_state(model))
@@ -50,6 +69,33 @@ class Layer(Structure):
         block = model.module.get_submodule(model.anatomy.blocks[0].path)  # where blocks differ, an estimate
         one: int = sum(parameter.numel() for parameter in block.parameters())
         return (self.size(model.anatomy) - keep) * one
+
+
+def best_in_order(anatomy: Anatomy, scores: Sequence[float], keep: int) -> list[int]:
+    """Choose the blocks of the largest summed score that follow each other as the kinds of blocks must.
+
+    Exact, by dynamic programming: the best choice of n among the first blocks ends in one of the right kind, or is
+    one among the blocks before it.
+
+    Args:
+        anatomy: Says which kinds of blocks follow each other.
+        scores: One for each block.
+        keep: How many stay.
+
+    Returns:
+        Indices, rising.
+    """
+    best: list[tuple[float, tuple[int, ...]] | None] = [(0.0, ()), *[None] * keep]
+    for index, score in enumerate(scores):
+        for count in range(min(keep, index + 1), 0, -1):
+            before, now = best[count - 1], best[count]
+            if before is None or anatomy.kind(index) != anatomy.kind(count - 1):
+                continue
+            if now is None or before[0] + score > now[0]:
+                best[count] = (before[0] + score, (*before[1], index))
+    chosen = best[keep]
+    assert chosen is not None  # the first blocks always keep their order
+    return list(chosen[1])
 
 
 def with_layers(model: Model, kept: Sequence[int], *, state: dict[str, torch.Tensor] | None = None) -> Model:

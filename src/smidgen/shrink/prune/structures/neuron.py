@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from smidgen.errors import InvalidInput
 from smidgen.models.uneven import Counts, with_counts
 from smidgen.shrink.prune.repair import Reader
 from smidgen.shrink.prune.structures import BlockStructure
 from smidgen.shrink.prune.structures._cut import Cut
 
 if TYPE_CHECKING:
-    from smidgen.models.anatomy import Anatomy, Block
+    from smidgen.models.anatomy import Anatomy, Block, Mlp
     from smidgen.models.model import Model
 
 READING = ("gate", "up")
@@ -50,34 +51,48 @@ class Neuron(BlockStructure):
         """Return `multiple`, else 256, or 32 for models too narrow for that."""
         return self.multiple or (K_QUANT_BLOCK if self.size(anatomy) > K_QUANT_BLOCK else BLOCK)
 
+    def owners(self, anatomy: Anatomy) -> list[Block]:
+        """Return every block once for each of its MLPs."""
+        return [block for block, _ in _mlps(anatomy)]
+
+    def require_uneven(self, anatomy: Anatomy) -> None:
+        """Refuse blocks with experts, which all have one width."""
+        if any(block.experts for block in anatomy.blocks):
+            raise InvalidInput("Experts are all of one width.", remedy="Cut the same count from every expert.")
+
     def remove(self, model: Model, kept: Any) -> Model:
-        """Build a model of these neurons; int64 ``[keep]`` for each block, rising."""
-        cut, counts = Cut(model), []
-        for block, neurons in zip(model.anatomy.blocks, kept, strict=True):
-            counts.append(replace(Counts.of(block), neurons=len(neurons)))
+        """Build a model of these neurons; int64 ``[keep]`` for each block, of experts for each of them, rising."""
+        cut, counts = Cut(model), {}
+        for (block, mlp), neurons in zip(_mlps(model.anatomy), kept, strict=True):
+            counts[block.index] = replace(Counts.of(block), neurons=len(neurons))
             if not len(neurons):
-                for role in (*READING, "down"):
-                    if role in block.projections:
-                        cut.drop(f"{block.projections[role].path}.")
+                for projection in mlp.projections.values():
+                    cut.drop(f"{projection.path}.")
                 continue
-            cut.rows(block, {role: neurons for role in READING if role in block.projections})
-            cut.take(block.projections["down"].weight, neurons, axis=1)
-        return cut.build(with_counts(model.config, counts))
+            fed = [key for key, part in block.projections.items() if part in mlp.projections.values()]
+            cut.rows(block, {key: neurons for key in fed if block.projections[key].role in READING})
+            cut.take(mlp.projections["down"].weight, neurons, axis=1)
+        return cut.build(with_counts(model.config, list(counts.values())))
 
     def read_by(self, model: Model, kept: Any) -> dict[str, Reader]:
         """Return the down projections of the blocks that lose some of their neurons."""
         return {
-            block.projections["down"].weight: Reader(f"{block.path}.mlp_hidden", neurons)
-            for block, neurons in zip(model.anatomy.blocks, kept, strict=True)
+            mlp.projections["down"].weight: Reader(mlp.site("mlp_hidden"), neurons)
+            for (block, mlp), neurons in zip(_mlps(model.anatomy), kept, strict=True)
             if 0 < len(neurons) < block.neurons
         }
 
     def parameters_saved(self, model: Model, keep: int) -> int:
         """Count the rows and columns that go, biases included."""
         saved, going = 0, self.size(model.anatomy) - keep
-        for block in model.anatomy.blocks:
+        for _, mlp in _mlps(model.anatomy):
             for role in (*READING, "down"):
                 saved += going * model.anatomy.hidden_size
-                layer = model.module.get_submodule(block.projections[role].path)
+                layer = model.module.get_submodule(mlp.projections[role].path)
                 saved += going if role in READING and layer.bias is not None else 0
         return saved
+
+
+def _mlps(anatomy: Anatomy) -> list[tuple[Block, Mlp]]:
+    """List every MLP with its block; of experts each."""
+    return [(block, mlp) for block in anatomy.blocks for mlp in block.mlps]

@@ -81,11 +81,9 @@ class Vocabulary(Structure):
         numbers = tuple(kept.tolist())
         new = {old: number for number, old in enumerate(numbers)}
         anatomy, state = model.anatomy, copied_state(model)
-        names = (
-            [f"{anatomy.embedding}.weight"]
-            if anatomy.tied
-            else [f"{anatomy.embedding}.weight", f"{anatomy.head}.weight"]
-        )
+        names = [f"{anatomy.embedding}.weight"]
+        names += [] if anatomy.tied else [f"{anatomy.head}.weight"]
+        names += [name] if (name := f"{anatomy.head}.bias") in state else []
         for name in names:
             state[name] = state[name].index_select(0, kept.to(model.device))
         if anatomy.tied:
@@ -106,7 +104,8 @@ class Vocabulary(Structure):
     def parameters_saved(self, model: Model, keep: int) -> int:
         """Count the rows that go, of one matrix where embedding and head are tied, else of both."""
         anatomy = model.anatomy
-        return (anatomy.vocabulary_size - keep) * anatomy.hidden_size * (1 if anatomy.tied else 2)
+        going, bias = anatomy.vocabulary_size - keep, model.module.get_submodule(anatomy.head).bias
+        return going * (anatomy.hidden_size * (1 if anatomy.tied else 2) + (bias is not None))
 
 
 def _required(model: Model, merges: Merges) -> set[int]:

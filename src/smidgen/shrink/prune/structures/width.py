@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from smidgen.shrink.prune.structures._rebuild import packed_without, rebuild
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.models.anatomy import Anatomy
+    from smidgen.models.anatomy import Anatomy, Block
     from smidgen.models.model import Model
     from smidgen.shrink.statistics import Statistics
 
@@ -65,10 +66,9 @@ class Width(Structure):
             cut.take(f"{path}.weight", kept)
             cut.take(f"{path}.bias", kept)
         for block in anatomy.blocks:
-            roles = [role for roles in READING.values() for role in roles if role in block.projections]
-            for name in dict.fromkeys(block.projections[role].weight for role in roles):
+            for name in dict.fromkeys(name for name, _ in _readers(block)):
                 cut.take(name, kept, axis=1)
-            cut.rows(block, {role: kept for role in WRITING if role in block.projections})
+            cut.rows(block, {key: kept for key, part in block.projections.items() if part.role in WRITING})
         self._keep_scale(cut, config)
         return cut.build(config)
 
@@ -87,12 +87,9 @@ class Width(Structure):
 
     def read_by(self, model: Model, kept: torch.Tensor) -> dict[str, Reader]:
         """Return every matrix that reads the stream; a tied head is the embedding's and stays as it is."""
-        readers = {}
+        readers: dict[str, Reader] = {}
         for block in model.anatomy.blocks:
-            for site, roles in READING.items():
-                for role in roles:
-                    if role in block.projections:
-                        readers[block.projections[role].weight] = Reader(f"{block.path}.{site}", kept)
+            readers |= {name: Reader(site, kept) for name, site in _readers(block)}
         if not model.anatomy.tied:
             readers[f"{model.anatomy.head}.weight"] = Reader("head", kept)
         return readers
@@ -107,7 +104,12 @@ class Width(Structure):
             if site not in statistics.second_moment:
                 continue
             name, offset = f"{path}.weight", anatomy.norm_offset
-            share = kept_power(statistics.second_moment[site], model.weight(name).detach() + offset, kept)
+            moment = statistics.second_moment[site]
+            bias = getattr(model.module.get_submodule(path), "bias", None)
+            if bias is not None:
+                shift = bias.detach().float().cpu()
+                moment = (moment - 2 * shift * statistics.mean[site] + shift.square()).clamp_min(0)
+            share = kept_power(moment, model.weight(name).detach() + offset, kept)
             weight = pruned.weight(name).detach()
             changed[name] = ((weight.float() + offset) * share**0.5 - offset).to(weight.dtype)
         module = rebuild(pruned, pruned.config, dict(pruned.module.state_dict()) | changed)
@@ -117,15 +119,32 @@ class Width(Structure):
         """Count the rows, columns and entries that go."""
         anatomy, going = model.anatomy, model.anatomy.hidden_size - keep
         per_channel = anatomy.vocabulary_size * (1 if anatomy.tied else 2) + 1
+        per_channel += getattr(model.module.get_submodule(anatomy.final_norm), "bias", None) is not None
         for block in anatomy.blocks:
-            per_channel += len(block.norms)
-            layers = {block.projections[role].path: role for role in block.projections}
+            biased = sum(getattr(model.module.get_submodule(path), "bias", None) is not None for path in block.norms)
+            per_channel += len(block.norms) + biased
+            layers = {part.path: part.role for part in block.projections.values()}
+            if block.router:
+                layers[block.router] = "router"
             for path, role in layers.items():
                 layer = model.module.get_submodule(path)
                 writes = role in WRITING
                 per_channel += layer.in_features if writes else layer.out_features
                 per_channel += 1 if writes and layer.bias is not None else 0
         return going * per_channel
+
+
+def _readers(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield the name of every matrix of a block that reads the stream, with its site's."""
+    for role in READING["attention_input"]:
+        if role in block.projections:
+            yield block.projections[role].weight, f"{block.path}.attention_input"
+    if block.router:
+        yield f"{block.router}.weight", f"{block.path}.mlp_input"
+    for mlp in block.mlps:
+        for role in READING["mlp_input"]:
+            if role in mlp.projections:
+                yield mlp.projections[role].weight, mlp.site("mlp_input")
 
 
 def kept_power(second_moment: torch.Tensor, weight: torch.Tensor, kept: torch.Tensor) -> float:
