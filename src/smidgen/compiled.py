@@ -15,6 +15,7 @@ from numba import njit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Result = TypeVar("Result")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 FREEDOMS = {"reassoc", "contract", "arcp", "nsz"}
 """Sums may be reordered and multiplications fused; infinities and NaN keep their meaning."""
@@ -23,6 +24,12 @@ FREEDOMS = {"reassoc", "contract", "arcp", "nsz"}
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a function of arrays; it runs without Python's lock and its machine code is kept on disk."""
     made: Callable[..., None] = njit(cache=True, nogil=True, fastmath=FREEDOMS, error_model="numpy")(function)
+    return made
+
+
+def inlined(function: Function) -> Function:
+    """Compile a small function of numbers into those that call it."""
+    made: Function = njit(inline="always", fastmath=FREEDOMS, error_model="numpy")(function)
     return made
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smidgen.compiled import Array, compiled
+from smidgen.compiled import Array, compiled, inlined
 
 TINY = np.float32(2.0**-25)  # half of the smallest positive float16: below it every stored scale rounds to zero
 DOUBT = np.float32(1 + 1e-6)  # what cancels in the sums may be rounding; a candidate that fits without it goes first
@@ -18,7 +18,15 @@ NOISE = np.float32(1e-12)  # exact fits differ by this much; the candidate named
 LEAST = np.float32(1e-30)
 SLACK = np.float32(1e-6)
 ZERO, ONE, TWO, INFINITY = np.float32(0), np.float32(1), np.float32(2), np.float32(np.inf)
-ALL_HALVES = np.float32(511)
+HALVES, LAST_HALF = np.float32(256), np.float32(511)
+
+
+@inlined
+def table_index(scaled: np.float32) -> np.int32:
+    """Return where a number lies in the tables of `Grid`; NaN lies at the beginning, never outside."""
+    half = scaled * TWO + HALVES
+    half = half if half > ZERO else ZERO
+    return np.int32(half if half < LAST_HALF else LAST_HALF)
 
 
 @compiled
@@ -63,7 +71,7 @@ def symmetric(
             else:
                 for place in range(size):
                     scaled = values[place] * unit
-                    level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
+                    level = snapped[table_index(scaled)]
                     counted = (scaled - level) * counts[place]
                     square += (scaled - level) * counted
                     slope += counted * level
@@ -105,7 +113,7 @@ def power(
                 if len(snapped) == 0:
                     level = min(max(np.rint(scaled), lowest), highest)
                 else:
-                    level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
+                    level = snapped[table_index(scaled)]
                 total += (scaled - level) * (scaled - level) * counts[place]
             total /= share * share
             if total < best:
@@ -288,7 +296,7 @@ def neighbours(
                 if len(snapped) == 0:
                     level = min(max(np.rint(scaled), lowest), highest)
                 else:
-                    level = snapped[np.int32(min(max(scaled * TWO + np.float32(256), ZERO), ALL_HALVES))]
+                    level = snapped[table_index(scaled)]
                 rest, weighted = level * scale - values[place], level * counts[place]
                 value += rest * rest * counts[place]
                 square += level * weighted

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from smidgen.compiled import Array, compiled
+from smidgen.formats._compiled import table_index
 
 LANES = 128
 """Rows worked on side by side: their share of a block stays in the processor's first caches."""
-ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
-HALVES, LAST_HALF = np.float32(256), np.float32(511)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @compiled
@@ -56,7 +56,7 @@ def compensate(
                     level = min(max(np.rint(scaled), lowest), highest)
                     found[row] = np.uint8(level - lowest)
                 else:
-                    found[row] = table[np.int32(min(max(scaled * TWO + HALVES, ZERO), LAST_HALF))]
+                    found[row] = table[table_index(scaled)]
                     level = levels[found[row]]
                 rest[row] = (values[row] - (level * units[row] - least[row])) * inverse
             for later in range(column + 1, columns):
