@@ -57,8 +57,8 @@ def child(limit, delay):
     return os.waitpid(pid, 0)[1]
 
 for _ in range(kills):
-    # What earlier ones kept is not done again: each goes on for about its share of the whole.
-    status = child(generator.randrange(1, max(2, 3 * events // (2 * kills))), generator.random() * 0.1)
+    # What earlier ones kept is not done again: each goes on for less than its share of the whole.
+    status = child(generator.randrange(1, max(2, events // kills)), generator.random() * 0.1)
     seen.append(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
     assert seen[-1] == 9 or status == 0, status
 assert child(-1, 0) == 0
