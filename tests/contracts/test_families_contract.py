@@ -67,18 +67,12 @@ LONG_ROPE = {
     "short_factor": [1.0, 1.02, 1.05, 1.08, 1.1, 1.3, 1.7, 2.0],
     "long_factor": [1.0, 1.2, 1.6, 2.5, 5.0, 11.0, 25.12, 60.0],
 }
-PHI3 = {
-    "sliding_window": 2048,
-    "max_position_embeddings": 1024,
-    "rope_parameters": LONG_ROPE,
-    "original_max_position_embeddings": 512,
-}
-PHIMOE = {
+LONG = {"sliding_window": 2048, "max_position_embeddings": 1024}
+PHI3 = LONG | {"rope_parameters": LONG_ROPE, "original_max_position_embeddings": 512}
+PHIMOE = LONG | {
     "num_local_experts": 4,
     "attention_bias": True,
     "lm_head_bias": True,
-    "sliding_window": 2048,
-    "max_position_embeddings": 1024,
     "rope_parameters": {
         **{name: value for name, value in LONG_ROPE.items() if name != "partial_rotary_factor"},
         "short_mscale": 1.243163,
@@ -451,10 +445,3 @@ def test_llama_3_rope_factors_are_those_of_transformers(make: Any) -> None:
     stored = read(made.file).tensors["rope_freqs.weight"].floats()
     numpy.testing.assert_allclose(stored, (plain / scaled).numpy(), rtol=1e-5)
     assert len(set(stored.round(3))) > 2  # unscaled, blended and scaled
-
-
-def test_unknown_architectures_name_the_known() -> None:
-    with pytest.raises(Unsupported, match=r"'GPT2LMHeadModel' .* Known: Gemma2ForCausalLM, Gemma3ForCausalLM, Llama"):
-        families.for_architecture("GPT2LMHeadModel")
-    with pytest.raises(Unsupported, match="'bert' cannot be taken apart"):
-        families.for_gguf({"general.architecture": "bert"})

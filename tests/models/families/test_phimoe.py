@@ -22,6 +22,8 @@ from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.load import read_folder
 from smidgen.models.model import Model, PackedTensor
 from smidgen.recipe import snapshot
+from smidgen.shrink.prune import criteria
+from smidgen.shrink.prune.comparison import compare_criteria
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.prune.structures.expert import Expert, alignment
 from smidgen.shrink.quantize.allocate import allocate, choices
@@ -176,6 +178,14 @@ def test_neurons_are_aligned_each_once() -> None:
     found = alignment(one, torch.randn(40, 8, generator=torch.Generator().manual_seed(4)))
     assert sorted(found.tolist()) == list(range(40))
     assert alignment(torch.zeros(3, 2), torch.zeros(3, 2)).sort().values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("structure", "keep"), [("expert", 3), ("neuron", 64), ("layer", 1)])
+def test_what_a_cut_costs_is_predicted_and_measured(build: Any, structure: str, keep: int) -> None:
+    names = criteria.names_for(structure)
+    found = compare_criteria(Prune(structure, keep=keep), names, build(), WINDOWS, WINDOWS)
+    assert len(found) == len(names) >= 4
+    assert all(row.measured_kl > 0 and row.predicted_kl > 0 for row in found)
 
 
 def test_cuts_that_cannot_be_are_refused(build: Any) -> None:

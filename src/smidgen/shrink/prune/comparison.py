@@ -16,6 +16,7 @@ from smidgen.shrink.prune.criteria import Evidence, Needs
 from smidgen.shrink.prune.cutting import gathered
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.prune.structures import BlockStructure, Structure, WeightStructure, find
+from smidgen.shrink.prune.structures.expert import Expert
 from smidgen.shrink.prune.structures.head import Head
 from smidgen.shrink.prune.structures.layer import Layer
 from smidgen.shrink.prune.structures.width import Width
@@ -213,10 +214,11 @@ def predicted_damage(
                 logits = model.module(input_ids=stretch[None].to(model.device), use_cache=False).logits[0].float()
             drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=generator)[:, 0]
             loss = functional.cross_entropy(logits, drawn.to(logits.device), reduction="sum")
-            slopes = torch.autograd.grad(loss, list(weights.values()))
+            slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             slope = sum(
                 float((each.float() * (changed[name].to(each.device) - weights[name].detach()).float()).sum())
                 for name, each in zip(weights, slopes, strict=True)
+                if each is not None  # experts that none of these tokens was routed to
             )
             total += slope**2
     return total / (2 * stretches.numel())
@@ -269,13 +271,16 @@ def same_shape(model: Model, result: Model, structure: Structure, kept: Any) -> 
 
 
 def _unread(model: Model, structure: Structure, kept: Any) -> Iterator[str]:
-    """Yield the matrices that add nothing any more: those of layers, attentions and MLPs that are gone."""
+    """Yield the matrices that add nothing any more: those of layers, attentions, MLPs and experts that are gone."""
     if isinstance(structure, Layer):
         stays = set(kept.tolist())
         for block in model.anatomy.blocks:
             if block.index not in stays:
-                yield from (block.projections[role].weight for role in WRITERS if role in block.projections)
+                yield from (part.weight for part in block.projections.values() if part.role in WRITERS)
     if isinstance(structure, BlockStructure):
-        for block, own in zip(model.anatomy.blocks, kept, strict=True):
-            if not len(own) and structure.present(block):
+        for block, own in zip(structure.owners(model.anatomy), kept, strict=True):
+            if isinstance(structure, Expert):
+                gone = set(range(block.experts)).difference(own.tolist())
+                yield from (block.mlps[number].projections["down"].weight for number in sorted(gone))
+            elif not len(own) and structure.present(block):
                 yield block.projections["output" if isinstance(structure, Head) else "down"].weight
