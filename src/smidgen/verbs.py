@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import BudgetNotMet, InvalidInput
+from smidgen.errors import InvalidInput
 from smidgen.models.model import Model
 from smidgen.progress import Progress, silent
 from smidgen.recipe.recipe import Step
@@ -165,6 +165,7 @@ def quantize(
         small = smidgen.quantize("smollm2:135m", format="q4_0", embedding_format="q8_0")
     """
     from smidgen.recipe.budget import Budget
+    from smidgen.recipe.storing import block_format, formats_for, require_fitting
 
     if (format is None) == (fit is None):
         raise InvalidInput("Quantizing needs either a format or a size.", remedy="Give format 'q4_0' or fit '80MB'.")
@@ -174,9 +175,9 @@ def quantize(
     found = _materials(model, data, windows, seed, offline, progress)
     embedding = f"{found.source.anatomy.embedding}.weight"
     named = {} if own is None else {embedding: own}
-    _require_fitting(found.source, default, named)
+    require_fitting(found.source, default, named)
     if size is not None:
-        named = _formats_for(found, size, named, progress)
+        named = formats_for(found, size, named, progress)
     operation = Step("quantize", {"default": default, "formats": named, **options}).build()
     stored: Model = operation.apply(found.source, found.calibration(found.source), progress=progress)
     return stored
@@ -352,41 +353,6 @@ def run(
         return "".join(chunk.text for chunk in answer)
 
 
-def block_format(name: str) -> str:
-    """Return the name of a number format that stores matrices in fewer bits.
-
-    Raises:
-        ReferenceNotFound: There is no such format.
-        InvalidInput: A parameter of it is out of range.
-
-    Example:
-        >>> block_format("Q4_K"), block_format("integer:bits=4,group=64")
-        ('q4_k', 'integer:bits=4')
-    """
-    from smidgen import formats
-    from smidgen.errors import ReferenceNotFound
-    from smidgen.shrink.quantize.allocate import block_formats
-
-    known = {formats.find(each).name: each for each in block_formats()}
-    try:
-        found = formats.find(name)
-    except ReferenceNotFound:
-        if ":" in name:
-            raise
-        raise ReferenceNotFound.among("block format", name, _shrinking()) from None
-    if found.ggml_type is not None and found.name not in known:
-        raise ReferenceNotFound.among("block format", name, _shrinking())
-    return known.get(found.name, found.name)
-
-
-def _shrinking() -> list[str]:
-    """List the formats that store matrices in fewer bits."""
-    from smidgen import formats
-    from smidgen.shrink.quantize.allocate import block_formats
-
-    return [*block_formats(), *(each for each in formats.names() if formats.find(each).ggml_type is None)]
-
-
 def _materials(
     model: str | Model, data: str | Path | None, windows: int, seed: int, offline: bool, progress: Progress
 ) -> Materials:
@@ -408,50 +374,3 @@ def _loaded(model: str | Model, offline: bool, progress: Progress) -> Model:
     from smidgen.models.load import load
 
     return model if isinstance(model, Model) else load(model, offline=offline, progress=progress)
-
-
-def _formats_for(found: Materials, size: int, named: Mapping[str, str], progress: Progress) -> dict[str, str]:
-    """Return for every matrix the format with which the file keeps within a size at the least damage.
-
-    Args:
-        found: The model and its text.
-        size: Bytes of the file.
-        named: Formats that are decided already, by matrix name.
-        progress: Receives reports.
-    """
-    from smidgen import formats
-    from smidgen.recipe.planner import Probed
-    from smidgen.recipe.quantities import format_size
-    from smidgen.shrink.quantize.allocate import Choice, smallest_bytes
-
-    probed = Probed(found.source, found, progress)
-    for name, decided in named.items():
-        shape = tuple(found.source.weight(name).shape)
-        probed.table[name] = [Choice(decided, formats.find(decided).bytes_for(shape), 0.0)]
-    allocation = probed.allocation(size)
-    if allocation is None:
-        least = smallest_bytes(probed.table) + probed.overhead
-        raise BudgetNotMet(
-            f"{format_size(size)} cannot be reached by storing alone: the smallest file is {format_size(least)}.",
-            remedy=f"Allow at least {format_size(least * 1.01)}, or use 'smidgen make', which also removes parts.",
-        )
-    return allocation.formats
-
-
-def _require_fitting(model: Model, default: str | None, named: Mapping[str, str]) -> None:
-    """Refuse formats whose blocks do not divide the model's rows, with one error for all matrices."""
-    from smidgen import formats
-    from smidgen.shrink.quantize.allocate import block_formats
-
-    rows: dict[str, set[int]] = {}
-    for name in model.anatomy.matrices():
-        wanted = named.get(name, default)
-        if wanted is not None:
-            rows.setdefault(wanted, set()).add(model.weight(name).shape[1])
-    for wanted, widths in rows.items():
-        fitting = [each for each in block_formats() if all(formats.find(each).fits(width) for width in widths)]
-        if not all(formats.find(wanted).fits(width) for width in widths):
-            raise InvalidInput(
-                f"The blocks of {wanted} do not divide this model's rows of {', '.join(map(str, sorted(widths)))}.",
-                remedy=f"Take one of {', '.join(fitting)}.",
-            )

@@ -42,6 +42,7 @@ def command(
     """
     from smidgen import formats, verbs
     from smidgen.models.load import load_local
+    from smidgen.recipe.storing import block_format
     from smidgen.shrink.quantize import solvers
 
     screen = Screen(settings.json, settings.quiet)
@@ -49,7 +50,7 @@ def command(
         raise InvalidInput("Quantizing needs either --format or --fit.", remedy="As in: --format q4_0, or --fit 80MB.")
     for name in (number_format, embedding_format):
         if name is not None:
-            verbs.block_format(name)
+            block_format(name)
     solvers.find(options["solver"])
     path = _step.check_output(out, force=force)
     if path.suffix.lower() == ".gguf":

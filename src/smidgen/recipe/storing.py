@@ -1,0 +1,92 @@
+"""Which format each matrix is stored in, for the one step of storing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from smidgen.errors import BudgetNotMet, InvalidInput
+from smidgen.models.model import Model
+from smidgen.progress import Progress
+from smidgen.recipe.materials import Materials
+
+
+def block_format(name: str) -> str:
+    """Return the name of a number format that stores matrices in fewer bits.
+
+    Raises:
+        ReferenceNotFound: There is no such format.
+        InvalidInput: A parameter of it is out of range.
+
+    Example:
+        >>> block_format("Q4_K"), block_format("integer:bits=4,group=64")
+        ('q4_k', 'integer:bits=4')
+    """
+    from smidgen import formats
+    from smidgen.errors import ReferenceNotFound
+    from smidgen.shrink.quantize.allocate import block_formats
+
+    known = {formats.find(each).name: each for each in block_formats()}
+    try:
+        found = formats.find(name)
+    except ReferenceNotFound:
+        if ":" in name:
+            raise
+        raise ReferenceNotFound.among("block format", name, _shrinking()) from None
+    if found.ggml_type is not None and found.name not in known:
+        raise ReferenceNotFound.among("block format", name, _shrinking())
+    return known.get(found.name, found.name)
+
+
+def _shrinking() -> list[str]:
+    """List the formats that store matrices in fewer bits."""
+    from smidgen import formats
+    from smidgen.shrink.quantize.allocate import block_formats
+
+    return [*block_formats(), *(each for each in formats.names() if formats.find(each).ggml_type is None)]
+
+
+def formats_for(found: Materials, size: int, named: Mapping[str, str], progress: Progress) -> dict[str, str]:
+    """Return for every matrix the format with which the file keeps within a size at the least damage.
+
+    Args:
+        found: The model and its text.
+        size: Bytes of the file.
+        named: Formats that are decided already, by matrix name.
+        progress: Receives reports.
+    """
+    from smidgen import formats
+    from smidgen.recipe.planner import Probed
+    from smidgen.recipe.quantities import format_size
+    from smidgen.shrink.quantize.allocate import Choice, smallest_bytes
+
+    probed = Probed(found.source, found, progress)
+    for name, decided in named.items():
+        shape = tuple(found.source.weight(name).shape)
+        probed.table[name] = [Choice(decided, formats.find(decided).bytes_for(shape), 0.0)]
+    allocation = probed.allocation(size)
+    if allocation is None:
+        least = smallest_bytes(probed.table) + probed.overhead
+        raise BudgetNotMet(
+            f"{format_size(size)} cannot be reached by storing alone: the smallest file is {format_size(least)}.",
+            remedy=f"Allow at least {format_size(least * 1.01)}, or use 'smidgen make', which also removes parts.",
+        )
+    return allocation.formats
+
+
+def require_fitting(model: Model, default: str | None, named: Mapping[str, str]) -> None:
+    """Refuse formats whose blocks do not divide the model's rows, with one error for all matrices."""
+    from smidgen import formats
+    from smidgen.shrink.quantize.allocate import block_formats
+
+    rows: dict[str, set[int]] = {}
+    for name in model.anatomy.matrices():
+        wanted = named.get(name, default)
+        if wanted is not None:
+            rows.setdefault(wanted, set()).add(model.weight(name).shape[1])
+    for wanted, widths in rows.items():
+        fitting = [each for each in block_formats() if all(formats.find(each).fits(width) for width in widths)]
+        if not all(formats.find(wanted).fits(width) for width in widths):
+            raise InvalidInput(
+                f"The blocks of {wanted} do not divide this model's rows of {', '.join(map(str, sorted(widths)))}.",
+                remedy=f"Take one of {', '.join(fitting)}.",
+            )
