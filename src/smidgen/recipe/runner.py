@@ -20,7 +20,7 @@ from smidgen.recipe import snapshot
 from smidgen.recipe.materials import Materials
 from smidgen.recipe.recipe import Step
 
-DECIDING_ROOMS = ("formats", "models", "data", "shrink")
+DECIDING_ROOMS = ("compiled", "divergence", "formats", "models", "data", "shrink")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def code_version() -> str:
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for room in DECIDING_ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
+        for path in sorted((root / room).rglob("*.py")) or [root / f"{room}.py"]:
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
