@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from smidgen.export import _uneven
 from smidgen.models.centring import centred_weight
 from smidgen.models.checkpoint import gguf, tokenizer
 from smidgen.models.files import atomic_path
-from smidgen.progress import Progress, silent, track
+from smidgen.progress import Event, Progress, silent
 
 if TYPE_CHECKING:
     from smidgen.models.families import Family
@@ -26,7 +27,7 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
     """Write a model as one GGUF file; it appears under its name only when it is whole.
 
     Packed weights are written byte for byte, other matrices in ``float_format``, vectors as float32. The same
-    model always gives the same bytes: no time stamps.
+    model always gives the same bytes: no time stamps. Tensors are made one by one, as they are written.
 
     Args:
         model: What to write.
@@ -40,12 +41,21 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
     require_writable(model.family, uneven=_uneven.differs(model))
     for packed in model.packed.values():
         formats.find(packed.format).require_ggml_type()
-    metadata, names = file_metadata(model), _names(model)
+    metadata, sharers = file_metadata(model), _sharers(_names(model))
+    planned = [_planned(model, members, stored, float_format) for stored, members in sharers.items()]
+    done = count(1)
+    progress(Event("writing GGUF", 0, len(planned), "tensors"))
+
+    def reported(tensor: gguf.PlannedTensor) -> gguf.PlannedTensor:
+        def read() -> Any:
+            data = tensor.read()
+            progress(Event("writing GGUF", next(done), len(planned), "tensors"))
+            return data
+
+        return replace(tensor, read=read)
+
     with atomic_path(path) as temporary:
-        sharers = _sharers(names)
-        tensors = (_stacked(model, members, stored, float_format) for stored, members in sharers.items())
-        packing = track(tensors, "writing GGUF", progress, unit="tensors", total=len(sharers))
-        gguf.write(temporary, metadata, [*packing, *_extras(model)])
+        gguf.write(temporary, metadata, [*map(reported, planned), *_extras(model)])
 
 
 def require_writable(family: Family, *, uneven: bool) -> None:
@@ -94,7 +104,7 @@ def metadata_bytes(model: Model) -> int:
     import tempfile
 
     names, matrices = _names(model), model.anatomy.matrices()
-    vectors = [_stored(model, name, stored, "float32") for name, stored in names.items() if name not in matrices]
+    vectors = [_planned(model, [name], stored, "float32") for name, stored in names.items() if name not in matrices]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
         gguf.write(path, file_metadata(model), [*vectors, *_extras(model)])
@@ -130,42 +140,49 @@ def _sharers(names: dict[str, str]) -> dict[str, list[str]]:
     return sharers
 
 
-def _stacked(model: Model, members: list[str], stored_name: str, float_format: str) -> gguf.StoredTensor:
-    """Return one tensor of the file; several weights that share it are stacked."""
-    import numpy as np
-
-    parts = [_stored(model, name, stored_name, float_format) for name in members]
-    if len(parts) == 1:
-        return parts[0]
-    if len({part.type for part in parts}) > 1:
-        kinds = ", ".join(sorted({part.format for part in parts}))
+def _planned(model: Model, members: list[str], stored_name: str, float_format: str) -> gguf.PlannedTensor:
+    """Plan one tensor of the file; several weights that share it are stacked."""
+    chosen = {_format_of(model, name, float_format) for name in members}
+    if len(chosen) > 1:
+        kinds = ", ".join(sorted(chosen)).upper()
         raise Unsupported(
             f"The experts of {stored_name!r} are stored as {kinds}, and a GGUF keeps them as one.",
             remedy="Give all experts of a block the same number format.",
         )
-    data = np.concatenate([part.data for part in parts])
-    return gguf.StoredTensor(stored_name, (len(parts), *parts[0].shape), parts[0].type, data)
+    (number_format,) = chosen
+
+    def read() -> Any:
+        import numpy as np
+
+        parts = [_data(model, name, number_format) for name in members]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    shape = model.shape(members[0]) if len(members) == 1 else (len(members), *model.shape(members[0]))
+    return gguf.PlannedTensor(stored_name, shape, formats.find(number_format).require_ggml_type(), read)
 
 
-def _stored(model: Model, name: str, stored_name: str, float_format: str) -> gguf.StoredTensor:
+def _format_of(model: Model, name: str, float_format: str) -> str:
+    """Return the number format that a weight has in the file."""
+    if name in model.packed:
+        return model.packed[name].format
+    return "float32" if len(model.shape(name)) == 1 or name in model.anatomy.routers() else float_format
+
+
+def _data(model: Model, name: str, number_format: str) -> Any:
+    """Return a weight's bytes as they lie in the file, uint8 ``[rows, bytes per row]``."""
     packed, anatomy = model.packed.get(name), model.anatomy
     factor = model.family.gguf_factor(name, model.family.gguf_metadata(model.config))
     if packed is not None:
-        number_format = formats.find(packed.format)
         data = packed.data if factor == 1 else scaled(packed, factor).data
-        shape: tuple[int, ...] = packed.shape
     else:
         weight = centred_weight(anatomy, name, model.weight(name).detach().float().cpu()) * factor
         if anatomy.norm_offset and name in anatomy.norm_weights():
             weight = weight + anatomy.norm_offset  # llama.cpp multiplies by what is stored
-        exact = weight.dim() == 1 or name in anatomy.routers()
-        number_format = formats.find("float32" if exact else float_format)
-        shape = tuple(weight.shape)
-        data = number_format.quantize(weight.reshape(-1, shape[-1]))
+        data = formats.find(number_format).quantize(weight.reshape(-1, weight.shape[-1]))
     order = model.family.gguf_rows(name, _uneven.config_of(model, name))
     if order is not None:
         data = data[order]
-    return gguf.StoredTensor(stored_name, shape, number_format.require_ggml_type(), data.contiguous().numpy())
+    return data.contiguous().numpy()
 
 
 def scaled(packed: PackedTensor, factor: float) -> PackedTensor:

@@ -77,6 +77,10 @@ class Model:
         parameter: torch.Tensor = self.module.get_parameter(name)
         return parameter
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one parameter."""
+        return tuple(self.module.get_parameter(name).shape)
+
     def clone(self) -> Model:
         """Copy the module so that it can be changed; tokenizer and lineage are immutable and shared."""
         return replace(self, module=copy.deepcopy(self.module), packed=dict(self.packed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,23 @@ class StoredTensor:
             StoredTensor(self.name, self.shape[1:], self.type, self.data[first : first + rows])
             for first in range(0, len(self.data), rows)
         ]
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor that is to be written, made when its turn comes and let go again.
+
+    Attributes:
+        name: The tensor's name in the file.
+        shape: Rows first, as torch counts.
+        type: ggml's number of the format.
+        read: Returns its bytes, uint8 ``[rows, bytes per row]``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    read: Callable[[], np.ndarray[Any, np.dtype[np.uint8]]]
 
 
 @dataclass(frozen=True)
@@ -245,8 +262,8 @@ def _map_tensors(cursor: _Cursor, headers: Mapping[str, _Header], alignment: Any
     return tensors
 
 
-def write(path: Path, metadata: Mapping[str, Any], tensors: Iterable[StoredTensor]) -> None:
-    """Write a GGUF file of version 3; the same content always gives the same bytes.
+def write(path: Path, metadata: Mapping[str, Any], tensors: Iterable[StoredTensor | PlannedTensor]) -> None:
+    """Write a GGUF file of version 3, tensor by tensor; the same content always gives the same bytes.
 
     Args:
         path: Where to write; the caller renames it into place.
@@ -256,7 +273,7 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Iterable[StoredTenso
     """
     from gguf import GGMLQuantizationType, GGUFWriter
 
-    pairs = dict(metadata)
+    pairs, tensors = dict(metadata), list(tensors)
     writer = GGUFWriter(path, pairs.pop("general.architecture"))
     for key, value in pairs.items():
         if isinstance(value, list):
@@ -264,15 +281,24 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Iterable[StoredTenso
         else:
             writer.add_key_value(key, value, _value_type(value))
     for tensor in tensors:
-        row_bytes = tensor.data.shape[-1]
-        data = np.ascontiguousarray(tensor.data).reshape(*tensor.shape[:-1], row_bytes)
-        writer.add_tensor(tensor.name, data, raw_dtype=GGMLQuantizationType(tensor.type))
+        shape, kind = _byte_shape(tensor), GGMLQuantizationType(tensor.type)
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), math.prod(shape), raw_dtype=kind)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
+        writer.write_ti_data_to_file()
+        for tensor in tensors:
+            data = tensor.data if isinstance(tensor, StoredTensor) else tensor.read()
+            writer.write_tensor_data(np.ascontiguousarray(data).reshape(_byte_shape(tensor)))
     finally:
         writer.close()
+
+
+def _byte_shape(tensor: StoredTensor | PlannedTensor) -> tuple[int, ...]:
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    block, width = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.type)]
+    return (*tensor.shape[:-1], tensor.shape[-1] // block * width)
 
 
 def _value_type(value: Any) -> Any:
