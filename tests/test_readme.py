@@ -48,7 +48,14 @@ def parse(words: list[str]) -> None:
     own = list(itertools.takewhile(lambda word: word.startswith("-"), words))
     name, *rest = words[len(own) :] or ["--help"]
     with root_command().make_context("smidgen", [*own, name]) as context:
-        context.command.get_command(context, name).make_context(name, rest, parent=context)
+        command = context.command.get_command(context, name)
+        inner = command.make_context(name, rest[:1] if is_group(command) else rest, parent=context)
+        if is_group(command) and rest:
+            command.get_command(inner, rest[0]).make_context(rest[0], rest[1:], parent=inner)
+
+
+def is_group(command) -> bool:
+    return hasattr(command, "list_commands")
 
 
 def check_mention(words: list[str]) -> None:
@@ -59,6 +66,9 @@ def check_mention(words: list[str]) -> None:
         return
     with root.make_context("smidgen", [name]) as context:
         command = context.command.get_command(context, name)
+        own = [word for word in words if not word.startswith("-")][1:2]
+        if is_group(command) and own:
+            command = command.get_command(context, own[0])
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for word in words:
         option = word.partition("=")[0]
@@ -93,14 +103,24 @@ def test_every_command_that_is_mentioned_exists(line):
 
 @pytest.mark.parametrize(
     "line",
-    ["smidgen mak smollm2:135m", "smidgen make smollm2:135m --fits 80MB", "smidgen prune --keep many", "smidgen rm"],
+    [
+        "smidgen mak smollm2:135m",
+        "smidgen make smollm2:135m --fits 80MB",
+        "smidgen prune --keep many",
+        "smidgen rm",
+        "smidgen data curat a.jsonl",
+        "smidgen data curate a.jsonl",
+        "smidgen data curate a.jsonl --outt b.jsonl",
+    ],
 )
 def test_wrong_lines_are_noticed(line):
     with pytest.raises((SmidgenError, typer.TyperException)):
         parse(words_of(line))
 
 
-@pytest.mark.parametrize("line", ["smidgen mak", "smidgen make --fits 80MB"])
+@pytest.mark.parametrize(
+    "line", ["smidgen mak", "smidgen make --fits 80MB", "smidgen data curat", "smidgen data curate --outt"]
+)
 def test_wrong_mentions_are_noticed(line):
     with pytest.raises(SmidgenError):
         check_mention(words_of(line))

@@ -36,16 +36,36 @@ def test_help_and_version_are_instant_and_light(word):
 
 
 def test_every_file_of_the_folder_is_a_command_in_the_help(capsys):
-    files = {path.stem.replace("_", "-") for path in Path(entry.__file__).parent.glob("[!_]*.py")} - FOUNDATION
-    assert files and set(command_names()) == files
+    folder = Path(entry.__file__).parent
+    files = {path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")} - FOUNDATION
+    files |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert len(files) > 10 and set(command_names()) == files
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f" {name} " in shown for name in files)
 
 
-@pytest.mark.parametrize("name", command_names())
+GROUPS = [name for name in command_names() if (Path(entry.__file__).parent / name).is_dir()]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_command_with_commands_of_its_own_lists_them(name, capsys):
+    assert main([name]) == 0
+    shown = capsys.readouterr().out
+    assert command_names(name) and all(f" {own} " in shown for own in command_names(name))
+    assert main([name, "nothing"]) == 2
+    assert f"{name} nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted({*command_names()} - {*GROUPS}),
+        *(f"{group} {name}" for group in GROUPS for name in command_names(group)),
+    ],
+)
 def test_every_command_has_help_and_the_options_of_everywhere(name, capsys):
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     for option in ("--json", "--quiet", "--threads", "--device", "--max-memory", "--offline", "--seed"):
         assert option in shown

@@ -50,7 +50,7 @@ def test_usable_examples_are_cleaned_and_the_best_are_kept():
         "a much longer message than all of the others that came",
         "lunch at noon today?",
     ]
-    assert sheet.removed.exact == 2 and events[-1] == "5 usable"
+    assert sheet.removed.exact == 2 and "5 usable" in events and len(events) == 7 + len(writer.judged)
     assert len(writer.judged) == 3 and all(row.origin.startswith("written") for row in found.rows)
 
 

@@ -127,7 +127,7 @@ def check_output(out: str, *, force: bool) -> Path:
             raise InvalidInput(f"{path} is not empty, and smidgen did not write it.", remedy=other)
         if not force:
             raise InvalidInput(f"{path} is there already.", remedy=f"{other[:-1]}, or replace it with --force.")
-    _require_writable(path)
+    require_writable(path)
     return path
 
 
@@ -137,7 +137,13 @@ def _is_ours(folder: Path) -> bool:
     return (folder / LINEAGE_FILE).is_file()
 
 
-def _require_writable(path: Path) -> None:
+def require_writable(path: Path) -> None:
+    """Refuse a place that may not be written to.
+
+    Raises:
+        InvalidInput: The folder that is to hold it may not be written to.
+        OutOfResources: The disk is full.
+    """
     from smidgen.models.files import writing_error
 
     place = path.absolute().parent
@@ -162,12 +168,25 @@ def require_able(settings: Settings, parameters: int, out: Path) -> None:
         Unsupported: Another device than the CPU is asked for.
         OutOfResources: Too little memory or disk.
     """
-    from smidgen import machine
     from smidgen.models.files import require_free
+
+    require_memory(settings, parameters, copies=COPIES)
+    require_free(out.absolute().parent, 4 * parameters)
+
+
+def require_memory(settings: Settings, parameters: int, *, copies: int) -> None:
+    """Refuse work that needs more memory than there is, or another device than the CPU.
+
+    Args:
+        settings: Options of every command.
+        parameters: Weights of all models that are held.
+        copies: How many float32 copies of them are held at once.
+    """
+    from smidgen import machine
     from smidgen.recipe.quantities import format_size
 
     require_cpu(settings)
-    needed = COPIES * 4 * parameters + FIXED_MEMORY
+    needed = copies * 4 * parameters + FIXED_MEMORY
     free = machine.memory()[1] if settings.max_memory is None else settings.max_memory
     if needed > free:
         allowed = "are free" if settings.max_memory is None else "are allowed by --max-memory"
@@ -175,7 +194,6 @@ def require_able(settings: Settings, parameters: int, out: Path) -> None:
             f"This needs about {format_size(needed)} of memory, and {format_size(free)} {allowed}.",
             remedy="Use a smaller model or a machine with more memory.",
         )
-    require_free(out.absolute().parent, 4 * parameters)
 
 
 def require_cpu(settings: Settings) -> None:

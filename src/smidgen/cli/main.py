@@ -2,7 +2,8 @@
 
 A command is one file in this folder, named like the command, that holds a function ``command``. Its docstring is
 the help, its parameters are the options; a parameter ``settings: Settings`` brings the options that every command
-has. Files that begin with ``_`` and the three of `FOUNDATION` are no commands.
+has. Files that begin with ``_`` and the three of `FOUNDATION` are no commands. A folder is a command that has
+commands of its own; the docstring of the folder is its help.
 """
 
 from __future__ import annotations
@@ -42,28 +43,44 @@ class InternalFault(SmidgenError):
     exit_code = 1
 
 
-def command_names() -> list[str]:
-    """List the commands, without importing any."""
-    folder = str(Path(__file__).parent)
-    files = (module.name for module in pkgutil.iter_modules([folder]))
+def command_names(group: str = "") -> list[str]:
+    """List the commands, without importing any; those of a command that has its own where one is named."""
+    folder = Path(__file__).parent / group.replace("-", "_")
+    files = (module.name for module in pkgutil.iter_modules([str(folder)]))
     return sorted(name.replace("_", "-") for name in files if name not in FOUNDATION and not name.startswith("_"))
 
 
 class CommandGroup(TyperGroup):
     """Imports a command's file when the command is asked for."""
 
+    folder = ""
+    """The command whose own commands these are; empty for the outermost."""
+
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """List the commands for help and completion."""
-        return command_names()
+        return command_names(self.folder)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
-        """Build one command from its file."""
-        if cmd_name not in command_names():
-            raise ReferenceNotFound.among("command", cmd_name, command_names())
-        module = importlib.import_module(f"smidgen.cli.{cmd_name.replace('-', '_')}")
+        """Build one command from its file, or one that has commands of its own from its folder."""
+        known = command_names(self.folder)
+        if cmd_name not in known:
+            raise ReferenceNotFound.among("command", f"{self.folder} {cmd_name}".strip(), known)
+        place = ".".join(part for part in ("smidgen.cli", self.folder, cmd_name) if part)
+        module = importlib.import_module(place.replace("-", "_"))
+        if hasattr(module, "__path__"):
+            kind = type("OwnCommands", (CommandGroup,), {"folder": cmd_name})
+            own = typer.Typer(name=cmd_name, cls=kind, add_completion=False, invoke_without_command=True)
+            own.callback(help=module.__doc__)(_show_help)
+            return _flags_without_type(typer.main.get_command(own))
         single = typer.Typer(add_completion=False)
         single.command(cmd_name)(with_settings(module.command))
         return _flags_without_type(typer.main.get_command(single))
+
+
+def _show_help(context: typer.Context) -> None:
+    """Show what there is to choose from where nothing was chosen."""
+    if context.invoked_subcommand is None:
+        sys.stdout.write(f"{context.get_help()}\n")
 
 
 app = typer.Typer(

@@ -13,6 +13,7 @@ from smidgen.data.rows import Corpus, Row
 from smidgen.data.shingles import words
 from smidgen.data.split import Leakage
 from smidgen.errors import InvalidInput
+from smidgen.progress import Event, Progress, silent
 
 _STUTTER = re.compile(r"^([^\n]*\w[^\n]*)(?:\n\1){2,}$", re.MULTILINE)
 
@@ -182,10 +183,17 @@ def curate(
     return cleaned, sheet.removed
 
 
-def describe(corpus: Corpus, curation: Curation, *, held_out: Corpus | None = None) -> tuple[Corpus, Datasheet]:
-    """Clean a corpus as `curate` does and return its datasheet with it."""
+def describe(
+    corpus: Corpus, curation: Curation, *, held_out: Corpus | None = None, progress: Progress = silent
+) -> tuple[Corpus, Datasheet]:
+    """Clean a corpus as `curate` does and return its datasheet with it; ``progress`` hears of every hundredth row."""
     judge = _Judge(curation, held_out)
-    rows = [row for row in map(judge.row, corpus.rows) if row is not None]
+    rows: list[Row] = []
+    for number, original in enumerate(corpus.rows, 1):
+        row = judge.row(original)
+        rows += [] if row is None else [row]
+        if number % 100 == 0 or number == len(corpus.rows):
+            progress(Event("cleaning", number, len(corpus.rows), "rows", f"{len(rows):,} kept"))
     if not rows:
         raise InvalidInput(
             f"No row of {corpus.name} remains after cleaning.",

@@ -79,6 +79,20 @@ class Row:
             return (Message("user", self.prompt), Message("assistant", self.completion))
         return ()
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the row as a record that every reader of data understands; its origin does not count.
+
+        Example:
+            >>> Row("Win!", label="spam").to_dict()
+            {'text': 'Win!', 'label': 'spam'}
+        """
+        parts = {name: getattr(self, name) for name in ("text", "prompt", "completion", "label")}
+        found: dict[str, object] = {name: part for name, part in parts.items() if part is not None}
+        if self.messages is not None:
+            turns = [{"role": message.role, "content": message.content} for message in self.messages]
+            found = {"messages": turns} | found
+        return found
+
 
 @dataclass(frozen=True)
 class Corpus:

@@ -67,6 +67,20 @@ class Writing:
                 f"{self.count} prompts with {self.shown} examples, of which {self.keep} stay, cannot be."
             )
 
+    def require_enough(self, seeds: Corpus) -> list[Row]:
+        """Return the seeds that can be shown.
+
+        Raises:
+            InvalidInput: There are too few.
+        """
+        usable = [row for row in seeds.rows if row.messages is None]
+        if len(usable) <= self.shown:
+            raise InvalidInput(
+                f"{seeds.name} has {len(usable)} examples to show, and more than {self.shown} are needed.",
+                remedy="Give more seed examples (texts, or prompts with completions).",
+            )
+        return usable
+
 
 def write_examples(
     seeds: Corpus,
@@ -85,7 +99,7 @@ def write_examples(
         writer: The teacher.
         curation: What is removed besides; examples that repeat a seed or each other always go.
         held_out: A text to be measured on; nothing of it may come back.
-        progress: Receives one event per prompt.
+        progress: Receives one event per prompt and one per example that is judged.
 
     Returns:
         The written examples without the seeds, likeliest first, and the datasheet of their cleaning.
@@ -93,12 +107,7 @@ def write_examples(
     Raises:
         InvalidInput: There are too few seeds, they are chats, or nothing usable was written.
     """
-    usable = [row for row in seeds.rows if row.messages is None]
-    if len(usable) <= writing.shown:
-        raise InvalidInput(
-            f"{seeds.name} has {len(usable)} examples to show, and more than {writing.shown} are needed.",
-            remedy="Give more seed examples (texts, or prompts with completions).",
-        )
+    usable = writing.require_enough(seeds)
     labels = {row.label for row in usable}
     found, sources = [], {}
     for number in range(writing.count):
@@ -116,7 +125,10 @@ def write_examples(
     together = Corpus(f"{seeds.name} (written by the teacher)", (*usable, *found), seeds.licence)
     cleaned, sheet = describe(together, curation or Curation(), held_out=held_out)
     new = [row for row in cleaned.rows if row.origin in sources]
-    scored = [(_judged(row, usable, sources[row.origin], writing, writer), row) for row in new]
+    scored = []
+    for row in new:
+        scored.append((_judged(row, usable, sources[row.origin], writing, writer), row))
+        progress(Event("judging examples", len(scored), len(new), "examples"))
     scored.sort(key=lambda pair: (-pair[0], pair[1].origin))
     best = [row for _, row in scored[: max(1, round(writing.keep * len(scored)))]]
     if not best:
@@ -177,6 +189,19 @@ class ModelWriter:
     model: Model
     longest: int = 200
     temperature: float = 0.8
+
+    def __post_init__(self) -> None:
+        self.check(self.longest, self.temperature)
+
+    @staticmethod
+    def check(longest: int, temperature: float) -> None:
+        """Refuse a manner of writing that cannot be.
+
+        Raises:
+            InvalidInput: No token may be written, or the temperature is not above 0.
+        """
+        if longest < 1 or not 0 < temperature < float("inf"):
+            raise InvalidInput(f"Examples of {longest} tokens at a temperature of {temperature} cannot be written.")
 
     def write(self, prompt: str, seed: int) -> str:
         """Continue a prompt."""

@@ -1,0 +1,1 @@
+"""Clean a corpus, or let a teacher write more examples; what comes out fits --for of every other command."""
