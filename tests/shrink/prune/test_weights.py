@@ -6,8 +6,9 @@ import torch
 
 from smidgen import divergence
 from smidgen.errors import InvalidInput
+from smidgen.shrink.hessian import inverse_factor
 from smidgen.shrink.prune import weights as module
-from smidgen.shrink.prune.compensation import compensate, inverse_factor
+from smidgen.shrink.prune.compensation import compensate
 from smidgen.shrink.prune.criteria.sparsegpt import Sparsegpt
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.prune.structures.synapse import Synapse
@@ -34,19 +35,6 @@ def error(change, hessian):
 def logits(model, windows):
     with torch.no_grad():
         return model.module(input_ids=windows, use_cache=False).logits.float().flatten(0, 1)
-
-
-def test_the_factor_is_that_of_the_inverse():
-    _, hessian = problem(0)
-    factor = inverse_factor(hessian, damping=1e-9).double()
-    np.testing.assert_allclose((factor.T @ factor).numpy(), np.linalg.inv(hessian.double().numpy()), rtol=1e-3)
-    assert torch.equal(factor, factor.triu())
-
-
-def test_inputs_that_never_occur_cost_nothing_and_bad_figures_are_refused():
-    assert inverse_factor(torch.zeros(3, 3)).isfinite().all()
-    with pytest.raises(InvalidInput, match="cannot be inverted"):
-        inverse_factor(torch.full((3, 3), float("nan")))
 
 
 def test_removing_one_column_gives_the_best_that_the_later_ones_can_do():

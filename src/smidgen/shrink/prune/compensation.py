@@ -5,52 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smidgen.errors import InvalidInput
-
 if TYPE_CHECKING:
     import torch
 
-DAMPING, MOST_DAMPING = 0.01, 1.0
 STRIDE = 128
 
 Stays = Callable[["torch.Tensor", "torch.Tensor", int], "torch.Tensor"]
 """Says which weights of some columns stay: of their values ``[out, width]``, U's diagonal there, the first column."""
-
-
-def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
-    """Return the upper Cholesky factor U of H⁻¹ (H⁻¹ = Uᵀ·U), ``[in, in]`` float32.
-
-    Inputs that never occur get the mean diagonal (1 where none occurs): their weights go for nothing.
-
-    Args:
-        hessian: ``[in, in]``.
-        damping: Share of the mean diagonal added to the diagonal, raised tenfold until the factor exists.
-
-    Raises:
-        InvalidInput: No damping up to 1 makes H positive definite: it holds NaN or infinity.
-
-    Example:
-        >>> import torch
-        >>> inverse_factor(torch.diag(torch.tensor([4.0, 16.0])), damping=0.0).diag().tolist()
-        [0.5, 0.25]
-    """
-    import torch
-
-    exact = hessian.detach().cpu().double()
-    diagonal = exact.diagonal()
-    mean = float(diagonal.mean()) or 1.0
-    exact = exact + torch.diag(torch.where(diagonal > 0, 0.0, mean))
-    identity = torch.eye(len(exact), dtype=exact.dtype)
-    while damping <= MOST_DAMPING:
-        lower, failed = torch.linalg.cholesky_ex(exact + damping * mean * identity)
-        if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if not failed and bool(upper.isfinite().all()):
-                return upper.float()  # type: ignore[no-any-return]
-        damping = max(10 * damping, DAMPING)
-    raise InvalidInput(
-        "The calibration statistics of a matrix cannot be inverted.", remedy="Use more calibration text."
-    )
 
 
 def compensate(weight: torch.Tensor, factor: torch.Tensor, stays: Stays, *, group: int = STRIDE) -> torch.Tensor:
@@ -61,7 +22,7 @@ def compensate(weight: torch.Tensor, factor: torch.Tensor, stays: Stays, *, grou
 
     Args:
         weight: ``[out, in]``.
-        factor: `inverse_factor` of the inputs' Hessian.
+        factor: `smidgen.shrink.hessian.inverse_factor` of the inputs' Hessian.
         stays: Asked at the beginning of every ``group`` columns, for the values as they are by then.
         group: Columns that are decided together.
 
@@ -70,6 +31,7 @@ def compensate(weight: torch.Tensor, factor: torch.Tensor, stays: Stays, *, grou
 
     Example:
         >>> import torch
+        >>> from smidgen.shrink.hessian import inverse_factor
         >>> twins = inverse_factor(torch.tensor([[1.0, 0.999], [0.999, 1.0]]), damping=1e-6)
         >>> second = torch.tensor([[False, True]])
         >>> changed = compensate(torch.tensor([[1.0, 2.0]]), twins, lambda *_: second)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from smidgen.progress import Event, Progress, silent
+from smidgen.shrink.hessian import inverse_factor
 from smidgen.shrink.precision import autocast, exact
 from smidgen.shrink.prune.allocation import outlier_share, outlier_sparsities
-from smidgen.shrink.prune.compensation import compensate, inverse_factor
+from smidgen.shrink.prune.compensation import compensate
 from smidgen.shrink.prune.criteria import Criterion, WeightEvidence
 from smidgen.shrink.prune.criteria.sparsegpt import Sparsegpt, sparsegpt
 from smidgen.shrink.prune.criteria.wanda import wanda

@@ -16,8 +16,8 @@ from smidgen import divergence
 from smidgen.errors import InvalidInput
 from smidgen.models.anatomy import MLP_ROLES
 from smidgen.progress import Progress, silent, track
+from smidgen.shrink.hessian import inverse_factor
 from smidgen.shrink.precision import autocast, exact
-from smidgen.shrink.quantize.solvers.gptq import inverse_factor
 
 if TYPE_CHECKING:
     import torch

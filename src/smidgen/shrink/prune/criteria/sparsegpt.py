@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.prune.compensation import inverse_factor
+from smidgen.shrink.hessian import inverse_factor
 from smidgen.shrink.prune.criteria import Criterion, Needs, WeightEvidence
 
 if TYPE_CHECKING:

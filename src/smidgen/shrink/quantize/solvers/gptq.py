@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smidgen.errors import InvalidInput
+from smidgen.shrink.hessian import DAMPING, inverse_factor
 from smidgen.shrink.quantize.solvers import Solver
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from smidgen.formats import BlockFormat, Grid, Scales
 
 ROWS_AT_A_TIME = 8192
-DAMPING, MOST_DAMPING = 0.01, 1.0
 
 
 @dataclass(frozen=True)
@@ -56,42 +56,6 @@ class Gptq(Solver):
         number_format = number_format.for_columns(weight.shape[1])
         parts = torch.split(weight.float(), ROWS_AT_A_TIME)
         return torch.cat([_compensate(part, factor, number_format) for part in parts])
-
-
-def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
-    """Upper Cholesky factor U of H⁻¹ (H⁻¹ = Uᵀ·U), ``[columns, columns]`` float32.
-
-    Inputs that never occur get the mean diagonal (1 where none occurs), so that their weights are rounded and repair
-    nothing.
-
-    Args:
-        hessian: ``[columns, columns]``.
-        damping: Share of the mean diagonal added to the diagonal, raised tenfold until the factor exists.
-
-    Raises:
-        InvalidInput: No damping up to 1 makes H positive definite (it holds NaN or infinity).
-    """
-    import torch
-
-    exact = hessian.double()
-    diagonal = exact.diagonal()
-    mean = diagonal.mean()
-    mean = torch.where(mean == 0, 1.0, mean)
-    exact = exact + torch.diag(torch.where(diagonal > 0, 0.0, mean))
-    identity = torch.eye(len(exact), dtype=exact.dtype)
-    while damping <= MOST_DAMPING:
-        # With rows and columns in reverse, H = R·Rᵀ for an upper R, and then U = R⁻¹: H is never inverted.
-        damped = exact + identity * (mean * damping)
-        lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
-        if not failed:
-            upper = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
-            if bool(upper.isfinite().all()):
-                found: torch.Tensor = upper.float()
-                return found
-        damping *= 10
-    raise InvalidInput(
-        "The calibration statistics of a matrix cannot be inverted.", remedy="Use more calibration text."
-    )
 
 
 def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: BlockFormat) -> torch.Tensor:
