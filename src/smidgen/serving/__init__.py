@@ -1,0 +1,1 @@
+"""Models behind one port: Ollama's and OpenAI's HTTP APIs, several models at once."""

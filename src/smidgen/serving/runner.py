@@ -1,0 +1,205 @@
+"""What the scheduler keeps loaded: a model behind an asynchronous face, whatever engine runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from smidgen.errors import EngineFailed, Unsupported
+from smidgen.inference.engine import Chunk, Engine, Message
+from smidgen.inference.options import GenerationOptions
+from smidgen.serving.exchange import FinalEvent, TextEvent, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a runner reads: a text, or, for runners that lay conversations out themselves, the turns.
+
+    Attributes:
+        text: The laid out text.
+        turns: The conversation; empty where only the text counts.
+        suffix: What shall stand behind the generated text.
+        images: Encoded images, in the order of their marks in the text.
+    """
+
+    text: str = ""
+    turns: tuple[Turn, ...] = ()
+    suffix: str = ""
+    images: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a runner writes.
+
+    Attributes:
+        options: The options of one answer.
+        schema: JSON schema that the text must satisfy; None for free text.
+        grammar: A GBNF grammar; None for free text.
+        top_logprobs: How many likeliest tokens to report at each place; None for no log-probabilities.
+        logit_bias: Token number to what is added to its score.
+        kept_marks: Special tokens that are to be part of the text.
+        shift: Go on behind the context's end by forgetting its beginning.
+    """
+
+    options: GenerationOptions
+    schema: Mapping[str, Any] | None = None
+    grammar: str | None = None
+    top_logprobs: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    kept_marks: tuple[str, ...] = ()
+    shift: bool = True
+
+
+class Runner(Protocol):
+    """A loaded model.
+
+    Attributes:
+        context: Tokens that one answer's context holds; None where there is no limit.
+        lays_out: Whether it lays conversations out itself.
+        load_seconds: How long loading took.
+    """
+
+    context: int | None
+    lays_out: bool
+    load_seconds: float
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
+        """Write; closing the generator stops the writing."""
+        ...
+
+    async def tokenize(self, text: str) -> list[int]:
+        """Cut a laid out text into tokens, special ones read as such."""
+        ...
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        """Join tokens to a text."""
+        ...
+
+    async def embed(self, text: str) -> tuple[list[float], int]:
+        """Return a text's vector, as the model gives it, and the count of its tokens."""
+        ...
+
+    def alive(self) -> bool:
+        """Say whether it can still answer."""
+        ...
+
+    def resident_bytes(self) -> int:
+        """Return the memory that it holds now."""
+        ...
+
+    def close(self) -> None:
+        """Give its memory back; may take a while, and may be called again."""
+        ...
+
+
+class EngineRunner:
+    """Any engine of `smidgen.inference.engines`, run in threads of its own.
+
+    Args:
+        engine: The opened engine.
+        context: Tokens that its context holds.
+        threads: Answers that it gives at once.
+    """
+
+    lays_out = True
+
+    def __init__(self, engine: Engine, context: int | None, threads: int) -> None:
+        self.context = context
+        self.load_seconds = engine.load_seconds
+        self._engine = engine
+        self._alive = True
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="smidgen-engine")
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
+        """Write; closing the generator stops the writing at the next piece."""
+        if sampling.schema is not None or sampling.grammar is not None:
+            raise Unsupported("This model's engine does not write by a grammar.")
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()
+        unwanted = threading.Event()
+        if prompt.turns:
+            turns = [Message(turn.role, turn.content) for turn in prompt.turns]
+            answer = self._engine.chat(turns, sampling.options)
+        else:
+            answer = self._engine.complete(prompt.text, sampling.options)
+        work = loop.run_in_executor(self._pool, _pump, answer, pieces, loop, unwanted)
+        try:
+            while True:
+                piece = await pieces.get()
+                if isinstance(piece, BaseException):
+                    self._alive = self._alive and not isinstance(piece, EngineFailed)
+                    raise piece
+                if piece.text:
+                    yield TextEvent(piece.text)
+                if piece.done:
+                    yield _final(piece)
+                    return
+        finally:
+            unwanted.set()
+            await asyncio.shield(work)
+
+    async def tokenize(self, text: str) -> list[int]:
+        """Count words: what engines without a tokenizer of their own have for tokens."""
+        return list(range(len(text.split())))
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        """Not to be had from words' numbers."""
+        raise Unsupported("This model's engine does not give texts for tokens.")
+
+    async def embed(self, text: str) -> tuple[list[float], int]:
+        """Engines of this kind give none."""
+        raise Unsupported("This model's engine gives no embeddings.")
+
+    def alive(self) -> bool:
+        """Say whether it can still answer."""
+        return self._alive
+
+    def resident_bytes(self) -> int:
+        """Return the memory that the engine says it holds."""
+        measure = getattr(self._engine, "resident_bytes", None)
+        return int(measure()) if measure is not None else 0
+
+    def close(self) -> None:
+        """End the engine."""
+        self._alive = False
+        self._pool.shutdown(wait=True)
+        self._engine.close()
+
+
+def _pump(
+    answer: Generator[Chunk, None, None],
+    pieces: asyncio.Queue[Chunk | BaseException],
+    loop: asyncio.AbstractEventLoop,
+    unwanted: threading.Event,
+) -> None:
+    """Hand an answer's pieces over to the event loop, until they are unwanted."""
+    try:
+        for piece in answer:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            if unwanted.is_set():
+                return
+    except BaseException as error:
+        loop.call_soon_threadsafe(pieces.put_nowait, error)
+    finally:
+        answer.close()
+
+
+def _final(chunk: Chunk) -> FinalEvent:
+    metrics = chunk.metrics
+    if metrics is None:
+        return FinalEvent(chunk.reason or "stop")
+    return FinalEvent(
+        chunk.reason or "stop",
+        prompt_tokens=metrics.prompt_tokens,
+        generated_tokens=metrics.generated_tokens,
+        prompt_seconds=metrics.prompt_seconds,
+        generation_seconds=metrics.generation_seconds,
+    )
