@@ -12,25 +12,17 @@ EXPERIMENTS.md.
 """
 
 import argparse
-import hashlib
-import json
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-import torch
+import _table
+from _table import report
 
 from smidgen.data import builtin
 from smidgen.data.packing import windows
-from smidgen.errors import SmidgenError
-from smidgen.evaluate.quality import compare_models
-from smidgen.models.files import atomic_path, make_folder
 from smidgen.models.load import load
 from smidgen.models.model import Model
-from smidgen.progress import Event
 from smidgen.shrink.distill.distill import Distill
 from smidgen.shrink.prune.prune import Prune
 
@@ -60,12 +52,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "soft_output + gradient, 4 directions": {"losses": SOFT | {"gradient": {"weight": 0.1, "directions": 4}}},
 }
 BEST = 3
-
-
-def report(event: Event) -> None:
-    """Show progress to a person: one line on stderr that is written over."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{event.stage} {event.done:.0f} {event.unit} {event.note}", end="", file=sys.stderr, flush=True)
+FIGURES = ("kl_mean", "kl_mean_se", "same_top", "bits_per_byte")
 
 
 class Bench:
@@ -74,43 +61,31 @@ class Bench:
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
         self.source = load(asked.model, progress=report)
-        length, steps = asked.length, max(1, asked.tokens // (asked.batch * asked.length))
-        text = windows(builtin.calibration(), self.source.tokenizer, length=length, seed=0)
-        self.training = text[: steps * asked.batch]
-        self.steps = steps
-        self.judged = windows(builtin.held_out(), self.source.tokenizer, length=512, count=asked.windows)
+        self.steps = _table.steps_of(asked)
+        text = windows(builtin.calibration(), self.source.tokenizer, length=asked.length, seed=0)
+        self.training = text[: self.steps * asked.batch]
         prune = Prune("layer", criterion="block_influence", keep=asked.keep)
         self.start: Model = prune.apply(self.source, text[: asked.calibration], progress=report)
-        setting = {
-            name: getattr(asked, name) for name in ("model", "tokens", "keep", "batch", "length", "rate", "windows")
-        }
         origin = [self.source.lineage.origin.sha256, list(self.start.lineage.kept_layers or ())]
-        self.setting = setting | {"start": origin, "text": builtin.calibration().sha256}
+        names = ("model", "tokens", "keep", "batch", "length", "rate", "windows")
+        self.rows = _table.Rows(asked, names, {"start": origin, "text": builtin.calibration().sha256})
 
     def row(self, name: str, seed: int) -> dict[str, Any]:
         """Return a row's figures, measured now or by an earlier run."""
-        options = ROWS.get(name)
-        key = hashlib.sha256(json.dumps([self.setting, name, options, seed], sort_keys=True).encode()).hexdigest()[:24]
-        path = self.asked.work / f"row-{key}.json"
-        if path.is_file():
-            found: dict[str, Any] = json.loads(path.read_text())
-            return found
+        key = self.rows.key(name, ROWS.get(name), seed)
+        return self.rows.once(key, lambda: self.measured(name, seed, key))
+
+    def measured(self, name: str, seed: int, key: str) -> dict[str, Any]:
+        """Train and measure; a name without options is the start as it is."""
         started, model, rate = time.perf_counter(), self.start, 0.0
-        if options is not None:
+        if name in ROWS:
             common = {"steps": self.steps, "batch_size": self.asked.batch, "learning_rate": self.asked.rate}
-            distill = Distill(**common, seed=seed, patience=0, **options)
-            place = self.asked.work / f"training-{key}"
-            result = distill.run(
-                self.start, self.source, self.training, self.training[:0], checkpoints=place, progress=report
-            )
+            distill = Distill(**common, seed=seed, patience=0, **ROWS[name])
+            result = self.rows.train(key, distill, self.start, self.source, self.training)
             model, rate = result.model, result.tokens_per_second
-        quality = compare_models(self.source, model, self.judged, name="held-out", progress=report)
-        figures = {part: getattr(quality, part) for part in ("kl_mean", "kl_mean_se", "same_top", "bits_per_byte")}
-        found = {"name": name, "seed": seed, **figures, "tokens_per_second": rate}
-        found["seconds"] = time.perf_counter() - started
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(found))
-        return found
+        figures = _table.measure(self.source, model, FIGURES, self.asked.windows)
+        done = {"tokens_per_second": rate, "seconds": time.perf_counter() - started}
+        return {"name": name, "seed": seed, **figures, **done}
 
 
 def measured(bench: Bench) -> list[dict[str, Any]]:
@@ -142,36 +117,17 @@ def table(summaries: list[dict[str, Any]]) -> list[str]:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Compare distillation losses from one pruned start.")
-    parser.add_argument("--model", default="smollm2:135m")
-    parser.add_argument("--tokens", type=int, default=15_360, help="tokens to heal with")
+    parser = _table.parser("Compare distillation losses from one pruned start.", "smidgen-distill-table")
     parser.add_argument("--keep", type=int, default=26, help="layers that stay")
-    parser.add_argument("--batch", type=int, default=4, help="rows per step")
-    parser.add_argument("--length", type=int, default=256, help="tokens per row")
-    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
-    parser.add_argument("--calibration", type=int, default=24, help="windows that the layers are chosen by")
-    parser.add_argument("--windows", type=int, default=24, help="windows to measure on")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the best three")
     parser.add_argument("--only", choices=ROWS, action="append", help="only this row; may be repeated")
-    parser.add_argument("--threads", type=int, help="threads of the arithmetic")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "smidgen-distill-table")
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> int:
     """Measure what is asked for."""
     asked = arguments(words)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-    try:
-        make_folder(asked.work)
-        found = measured(Bench(asked))
-    except SmidgenError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(found, indent=1) if asked.json else "\n".join(table(found)))
-    return 0
+    return _table.run(asked, lambda: measured(Bench(asked)), table)
 
 
 if __name__ == "__main__":

@@ -13,26 +13,18 @@ in ``--work``. The table in docs/ and what was decided from it stand in EXPERIME
 """
 
 import argparse
-import hashlib
-import json
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import torch
+import _table
+from _table import report
 
 from smidgen.data import builtin
 from smidgen.data.packing import token_use, windows
-from smidgen.errors import SmidgenError
-from smidgen.evaluate.quality import compare_models
-from smidgen.models.files import atomic_path, make_folder
 from smidgen.models.load import load
 from smidgen.models.model import Model
-from smidgen.progress import Event
 from smidgen.shrink.distill.distill import Distill
 from smidgen.shrink.prune import criteria, structures
 from smidgen.shrink.prune.prune import Prune
@@ -61,12 +53,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "synapse": ({"repair": False}, {"pattern": "4:8"}),
 }
 FIGURES = ("kl_mean", "kl_mean_se", "same_top", "bits_per_byte", "bits_per_byte_source", "dropped_mass")
-
-
-def report(event: Event) -> None:
-    """Show progress to a person: one line on stderr that is written over."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{event.stage} {event.done:.0f} {event.unit} {event.note}", end="", file=sys.stderr, flush=True)
 
 
 def cuts(asked: argparse.Namespace, source: Model) -> Iterator[Prune]:
@@ -98,20 +84,16 @@ class Bench:
             builtin.calibration(), self.source.tokenizer, length=length, count=asked.calibration, seed=0
         )
         names = ("model", "tokens", "batch", "length", "rate", "windows", "calibration")
-        setting = {name: getattr(asked, name) for name in names}
-        self.setting = setting | {
-            "source": self.source.lineage.origin.sha256,
-            "text": builtin.calibration().sha256,
-        }
+        more = {"source": self.source.lineage.origin.sha256, "text": builtin.calibration().sha256}
+        self.rows = _table.Rows(asked, names, more)
 
     def row(self, cut: Prune) -> dict[str, Any]:
         """Return a row's figures, measured now or by an earlier run."""
-        options = asdict(cut)
-        key = hashlib.sha256(json.dumps([self.setting, options], sort_keys=True).encode()).hexdigest()[:24]
-        path = self.asked.work / f"row-{key}.json"
-        if path.is_file():
-            found: dict[str, Any] = json.loads(path.read_text())
-            return found
+        key = self.rows.key(asdict(cut))
+        return self.rows.once(key, lambda: self.measured(cut, key))
+
+    def measured(self, cut: Prune, key: str) -> dict[str, Any]:
+        """Cut, heal and measure."""
         started = time.perf_counter()
         use = token_use(builtin.calibration(), self.source.tokenizer) if cut.structure == "vocabulary" else None
         pruned = cut.apply(self.source, self.calibration, token_use=use, progress=report)
@@ -122,31 +104,23 @@ class Bench:
             "parameters": pruned.parameter_count(),
             "zeros": sum(int((each == 0).sum()) for each in pruned.module.parameters()),
             "cut_seconds": time.perf_counter() - started,
-            "before": self.measure(pruned),
+            "before": self.figures(pruned),
         }
-        healed = self.heal(pruned, self.asked.work / f"training-{key}")
-        row |= {"after": self.measure(healed), "seconds": time.perf_counter() - started}
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(row))
-        return row
+        healed = self.heal(pruned, key)
+        return row | {"after": self.figures(healed), "seconds": time.perf_counter() - started}
 
-    def heal(self, pruned: Model, place: Path) -> Model:
+    def heal(self, pruned: Model, key: str) -> Model:
         """Teach a cut model with the same tokens as every other."""
-        asked = self.asked
-        steps = max(1, asked.tokens // (asked.batch * asked.length))
+        asked, steps = self.asked, _table.steps_of(self.asked)
         rows = windows(builtin.calibration(), pruned.tokenizer, length=asked.length, seed=0)[: steps * asked.batch]
         # Over kept tokens a cut vocabulary leaves every distribution as it was: only the text itself teaches it.
         losses = {"soft_output" if pruned.lineage.kept_tokens is None else "hard_output": 1.0}
         distill = Distill(steps=steps, batch_size=asked.batch, learning_rate=asked.rate, patience=0, losses=losses)
-        return distill.run(pruned, self.source, rows, rows[:0], checkpoints=place, progress=report).model
+        return self.rows.train(key, distill, pruned, self.source, rows).model
 
-    def measure(self, model: Model) -> dict[str, float]:
+    def figures(self, model: Model) -> dict[str, float]:
         """Measure a model against the source on held-out text."""
-        length = min(512, model.anatomy.context_length)
-        read = windows(builtin.held_out(), model.tokenizer, length=length, count=self.asked.windows)
-        kept = model.lineage.kept_tokens
-        quality = compare_models(self.source, model, read, name="held-out", kept_tokens=kept, progress=report)
-        return {name: getattr(quality, name) for name in FIGURES}
+        return _table.measure(self.source, model, FIGURES, self.asked.windows)
 
 
 def variant(cut: Prune) -> str:
@@ -185,36 +159,21 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Compare what to prune, and by which criterion.")
-    parser.add_argument("--model", default="smollm2:135m")
-    parser.add_argument("--tokens", type=int, default=15_360, help="tokens to heal with")
-    parser.add_argument("--batch", type=int, default=4, help="rows per step")
-    parser.add_argument("--length", type=int, default=256, help="tokens per row")
-    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
-    parser.add_argument("--calibration", type=int, default=24, help="windows to go by")
-    parser.add_argument("--windows", type=int, default=24, help="windows to measure on")
+    parser = _table.parser("Compare what to prune, and by which criterion.", "smidgen-prune-table")
     parser.add_argument("--only", choices=CUTS, action="append", help="only this structure; may be repeated")
     parser.add_argument("--criterion", choices=criteria.names(), action="append", help="only this one; may be repeated")
-    parser.add_argument("--threads", type=int, help="threads of the arithmetic")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "smidgen-prune-table")
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> int:
     """Measure what is asked for."""
     asked = arguments(words)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-    try:
-        make_folder(asked.work)
+
+    def measured() -> list[dict[str, Any]]:
         bench = Bench(asked)
-        rows = [bench.row(cut) for cut in cuts(asked, bench.source)]
-    except SmidgenError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(rows, indent=1) if asked.json else "\n".join(table(rows)))
-    return 0
+        return [bench.row(cut) for cut in cuts(asked, bench.source)]
+
+    return _table.run(asked, measured, table)
 
 
 if __name__ == "__main__":

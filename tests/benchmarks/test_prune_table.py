@@ -1,6 +1,5 @@
 """The table of structures and criteria is filled row by row, and goes on where it was stopped."""
 
-import importlib.util
 import json
 import runpy
 from pathlib import Path
@@ -16,11 +15,8 @@ build_model = runpy.run_path(str(ROOT / "tests" / "shrink" / "conftest.py"))["bu
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("prune_table", ROOT / "benchmarks" / "prune_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(benchmark):
+    return benchmark("prune_table")
 
 
 def test_every_structure_and_criterion_has_a_row(script):
