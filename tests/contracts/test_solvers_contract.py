@@ -9,7 +9,6 @@ from smidgen import formats, registry
 from smidgen.errors import InvalidInput
 from smidgen.shrink.quantize import solvers
 from smidgen.shrink.quantize.allocate import block_formats
-from smidgen.shrink.quantize.solvers import gptq
 
 NAMES = registry.names(solvers.__name__)
 BLOCKS = [
@@ -189,17 +188,37 @@ def test_weights_that_are_no_numbers_are_an_error(solver):
         solvers.find(solver).solve(weight, correlated(64), formats.find("q4_0"))
 
 
+@each_solver
+def test_a_solver_that_reads_no_pairs_goes_by_the_diagonal_alone(solver):
+    found, q4_0, hessian = solvers.find(solver), formats.find("q4_0"), correlated(64)
+    if found.reads_pairs:
+        assert not torch.equal(
+            found.solve(weights(8, 64), hessian, q4_0), found.solve(weights(8, 64), torch.eye(64), q4_0)
+        )
+    else:
+        alone = found.solve(weights(8, 64), hessian.diagonal(), q4_0)
+        assert torch.equal(found.solve(weights(8, 64), hessian, q4_0), alone)
+
+
+@each_solver
+def test_weights_of_sixteen_bits_are_solved_as_the_floats_they_are(solver):
+    q4_0, weight = formats.find("q4_0"), weights(8, 64).bfloat16()
+    whole = solvers.find(solver).solve(weight.float(), correlated(64), q4_0)
+    assert torch.equal(solvers.find(solver).solve(weight, correlated(64), q4_0), whole)
+
+
 def test_gptq_without_statistics_names_the_other_solver():
     with pytest.raises(InvalidInput, match="'nearest'"):
         solvers.find("gptq").solve(weights(4, 64), None, formats.find("q4_0"))
 
 
 @each_block
-def test_gptq_does_not_depend_on_how_many_rows_are_solved_at_once(number_format, monkeypatch):
+@each_solver
+def test_a_solver_does_not_depend_on_how_many_rows_are_solved_at_once(solver, number_format, monkeypatch):
     chosen, weight, hessian = formats.find(number_format), weights(21, 256), correlated(256)
-    whole = chosen.unpack(solvers.find("gptq").solve(weight, hessian, chosen))
-    monkeypatch.setattr(gptq, "ROWS_AT_A_TIME", 8)
-    parts = chosen.unpack(solvers.find("gptq").solve(weight, hessian, chosen))
+    whole = chosen.unpack(solvers.find(solver).solve(weight, hessian, chosen))
+    monkeypatch.setattr(solvers, "ROWS_AT_A_TIME", 8)
+    parts = chosen.unpack(solvers.find(solver).solve(weight, hessian, chosen))
     # Matrix products of other sizes differ in their last bits, which now and then tips a rounding.
     assert (whole == parts).double().mean() > 0.99
     assert float((whole - parts).square().sum()) < 1e-2 * float((whole - weight).square().sum())

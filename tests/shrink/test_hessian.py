@@ -39,3 +39,10 @@ def test_inputs_that_never_occur_repair_nothing():
 def test_bad_figures_are_refused(value):
     with pytest.raises(InvalidInput, match="cannot be inverted"):
         inverse_factor(torch.full((3, 3), value))
+
+
+def test_the_factor_does_not_depend_on_how_many_columns_are_worked_out_at_once(monkeypatch):
+    whole = inverse_factor(hessian(64))
+    monkeypatch.setattr("smidgen.shrink.hessian.COLUMNS_AT_A_TIME", 24)
+    parts = inverse_factor(hessian(64))
+    assert torch.equal(parts, parts.triu()) and torch.allclose(parts, whole, rtol=1e-5, atol=1e-7)

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from smidgen.errors import DamagedFile, Unsupported
+from smidgen.errors import DamagedFile
 from smidgen.models import experts, families, packed, uneven
-from smidgen.models.checkpoint import gguf, safetensors, tokenizer
+from smidgen.models.checkpoint import safetensors, tokenizer
 from smidgen.models.facts import published_as
+from smidgen.models.gguf_weights import GgufWeights
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
 from smidgen.progress import Event, Progress, silent
@@ -113,25 +112,13 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
         DamagedFile: The file is cut short, or its metadata and tensors contradict each other.
         Unsupported: Its architecture, its tokenizer or a tensor of it is not known.
     """
-    file = gguf.read(path)
-    metadata = file.metadata
-    family = families.for_gguf(metadata)
-    config = _gguf_config(family, file)
-    names = family.gguf_names(config)
-    _check_tensors(family, config, names, file)
-    anatomy = family.anatomy(config)
-    norms = anatomy.norm_weights()
-    state = {
-        name: _weight(stored, family.gguf_rows(name, config), anatomy.norm_offset * (name in norms), dtype)
-        for name, stored in _stored(names, file).items()
-    }
-    for name in state:
-        if (factor := family.gguf_factor(name, metadata)) != 1:
-            state[name] /= factor
+    weights = GgufWeights.open(path)
+    file, config, family, metadata = weights.file, weights.config, weights.family, weights.file.metadata
+    state = weights.read(weights.names, dtype)
     model_tokenizer = tokenizer.from_gguf(metadata)
     module = build_module(config, state, path)
     formats: Counter[str] = Counter()
-    for tensor in map(file.tensors.__getitem__, dict.fromkeys(names.values())):
+    for tensor in map(file.tensors.__getitem__, dict.fromkeys(weights.names.values())):
         formats[tensor.format] += math.prod(tensor.shape)
     main = formats.most_common(1)[0][0]
     licence = metadata.get("general.license")
@@ -169,97 +156,16 @@ def _uneven_module(folder: Path, dtype: torch.dtype) -> Any:
     return module
 
 
-def _gguf_config(family: families.Family, file: gguf.GgufFile) -> Any:
-    from huggingface_hub.errors import StrictDataclassError
-
-    vectors = {
-        name: tensor.floats() if len(tensor.shape) == 1 else tensor.data for name, tensor in file.tensors.items()
-    }
-    try:
-        return family.config_from_gguf(file.metadata, vectors)
-    except StrictDataclassError as error:
-        reason = str(error).strip().rpartition("\n")[2].strip()
-        raise DamagedFile(f"The metadata of {file.path} cannot be: {reason}") from error
-
-
-def _check_tensors(family: families.Family, config: Any, names: dict[str, str], file: gguf.GgufFile) -> None:
-    """Check that a file holds the tensors that its metadata promise, in their shapes, and no others."""
-    again = "Fetch or convert it again."
-    missing = next((stored for stored in names.values() if stored not in file.tensors), None)
-    if missing is not None:
-        raise DamagedFile(f"{file.path} lacks the tensor {missing!r}.", remedy=again)
-    known = {*names.values(), *family.gguf_extras(config)}
-    foreign = next((name for name in file.tensors if name not in known), None)
-    if foreign is not None:
-        raise Unsupported(
-            f"{file.path} holds the tensor {foreign!r}, which has no place in a model of the architecture "
-            f"{family.architecture!r}.",
-            remedy="Such a file can still be run and measured.",
-        )
-    try:
-        shapes = _shapes(config)
-    except (RuntimeError, TypeError) as error:  # sizes beyond what can be counted
-        raise DamagedFile(f"The metadata of {file.path} promise a model that cannot be.", remedy=again) from error
-    sharers = Counter(names.values())
-    for name, shape in shapes.items():
-        if name not in names:
-            continue
-        found, count = file.tensors[names[name]].shape, sharers[names[name]]
-        promised = shape if count == 1 else (count, *shape)
-        if found != promised:
-            raise DamagedFile(
-                f"{file.path} holds {names[name]!r} in the shape {found}, and its metadata promise {promised}.",
-                remedy=again,
-            )
-
-
-def _stored(names: dict[str, str], file: gguf.GgufFile) -> dict[str, gguf.StoredTensor]:
-    """Return every weight's tensor; where several share one, its slices in the order of their names."""
-    sharers: dict[str, list[str]] = {}
-    for name, stored in names.items():
-        sharers.setdefault(stored, []).append(name)
-    found: dict[str, gguf.StoredTensor] = {}
-    for stored, members in sharers.items():
-        tensor = file.tensors[stored]
-        slices = [tensor] if len(members) == 1 else tensor.slices()
-        found |= dict(zip(members, slices, strict=True))
-    return found
-
-
-def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every weight of a configuration's model, without making any."""
-    import torch
-
-    with torch.device("meta"):
-        module = _kind(config)(config)
-        experts.take_apart(module, families.for_architecture(_kind(config).__name__).anatomy(config))
-    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
-
-
-def _weight(stored: gguf.StoredTensor, order: torch.Tensor | None, offset: float, dtype: torch.dtype) -> torch.Tensor:
-    """Return a weight as the module has it; ``offset`` is what llama.cpp expects added to it."""
-    import torch
-
-    values = torch.from_numpy(stored.floats() - np.float32(offset))
-    return (values if order is None else values[torch.argsort(order)]).to(dtype)
-
-
-def _kind(config: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM._model_mapping[type(config)]
-
-
 def build_module(config: Any, state: dict[str, Any], path: Path) -> Any:
     """Make the transformers model of a configuration and fill it; ``path`` names the file in errors."""
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    anatomy = families.for_architecture(_kind(config).__name__).anatomy(config)
+    anatomy = families.for_architecture(families.module_class(config).__name__).anatomy(config)
     if uneven.counts(config) is not None or any(block.experts for block in anatomy.blocks):
-        return uneven.read_module(_kind(config), config, anatomy, state, path)
+        return uneven.read_module(families.module_class(config), config, anatomy, state, path)
     dtype = next(iter(state.values())).dtype
     try:
-        module, report = _kind(config).from_pretrained(
+        module, report = families.module_class(config).from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
         )
     except RuntimeError as error:

@@ -48,6 +48,10 @@ class Family:
         """Return a copy of a configuration for blocks of so many experts."""
         raise TypeError(f"{type(self).__name__} has no experts")
 
+    def published_name(self, name: str) -> str:
+        """Return the name that a weight has in published safetensors, by its state-dictionary name."""
+        return name
+
     def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
         """Build the transformers configuration from a GGUF's metadata.
 
@@ -82,6 +86,13 @@ class Family:
     def gguf_extras(self, config: Any) -> dict[str, torch.Tensor]:
         """Return tensors a GGUF needs that are no parameters (rope factors), by their name there."""
         return {}
+
+
+def module_class(config: Any) -> Any:
+    """Return the transformers class that builds models of a configuration."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM._model_mapping[type(config)]
 
 
 def all_families() -> tuple[Family, ...]:

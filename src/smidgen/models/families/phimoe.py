@@ -23,6 +23,8 @@ ROUTER_FACTOR, DOWN_FACTOR = 2.0**-10, 2.0
 BIASES = ("query", "key", "value", "output")
 NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 USUAL_JITTER = 0.01
+PUBLISHED = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2", "router": "gate"}
+"""Names inside the module of experts, as transformers has them and as they are published."""
 _OTHERWISE = "Ask for safetensors instead."
 
 
@@ -69,6 +71,15 @@ class Phimoe(Phi):
         config = copy.deepcopy(config)
         config.num_local_experts = count
         return config
+
+    def published_name(self, name: str) -> str:
+        """Return the name in published safetensors, where experts have numbered matrices."""
+        before, mlp, rest = name.partition(".mlp.")
+        if not mlp:
+            return name
+        for own, published in PUBLISHED.items():
+            rest = rest.replace(own, published)
+        return f"{before}.block_sparse_moe.{rest}"
 
     def gguf_names(self, config: Any) -> dict[str, str]:
         """Map state-dictionary names to GGUF names; the experts of a block share one tensor for each role."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from smidgen import registry
 
@@ -12,21 +12,37 @@ if TYPE_CHECKING:
     from smidgen.formats import BlockFormat
 
 
+ROWS_AT_A_TIME = 8192
+"""Rows of one matrix that are made floats and solved together: they do not depend on one another."""
+
+
 class Solver:
-    """Chooses a matrix's stored values so that its outputs change least."""
+    """Chooses a matrix's stored values so that its outputs change least.
+
+    Attributes:
+        reads_pairs: Whether it looks at how inputs go together; else the mean square of each is all it is given.
+    """
+
+    reads_pairs: ClassVar[bool] = True
 
     def solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: BlockFormat) -> torch.Tensor:
         """Quantise one matrix.
 
         Args:
-            weight: ``[rows, columns]`` float32.
-            hessian: XᵀX/n of the inputs, ``[columns, columns]`` float32; None where nothing is known of them.
+            weight: ``[rows, columns]``, float32 or a type that is made float32 part by part.
+            hessian: XᵀX/n of the inputs, ``[columns, columns]`` float32, or for one that reads no pairs its diagonal
+                alone, ``[columns]``; None where nothing is known of them.
             number_format: The block format to store it in.
 
         Returns:
             The packed bytes, uint8 ``[rows, bytes per row]``.
         """
         raise TypeError(f"{type(self).__name__} solves nothing")
+
+
+def importance_of(hessian: torch.Tensor | None) -> torch.Tensor | None:
+    """Return the mean square of every input, ``[columns]``, of a Hessian or of its diagonal alone."""
+    return hessian if hessian is None or hessian.dim() == 1 else hessian.diagonal()
 
 
 def find(name: str, **fields: float) -> Solver:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from smidgen.errors import InvalidInput
 from smidgen.shrink.hessian import DAMPING, inverse_factor
+from smidgen.shrink.quantize import solvers
 from smidgen.shrink.quantize.solvers import Solver
 
 if TYPE_CHECKING:
     import torch
 
     from smidgen.formats import BlockFormat, Grid, Scales
-
-ROWS_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Gptq(Solver):
             )
         factor = inverse_factor(hessian, self.damping)
         number_format = number_format.for_columns(weight.shape[1])
-        parts = torch.split(weight.float(), ROWS_AT_A_TIME)
-        return torch.cat([_compensate(part, factor, number_format) for part in parts])
+        parts = torch.split(weight, solvers.ROWS_AT_A_TIME)
+        return torch.cat([_compensate(part.float(), factor, number_format) for part in parts])
 
 
 def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: BlockFormat) -> torch.Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.quantize.solvers import Solver
+from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize.solvers import Solver, importance_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,12 @@ class Nearest(Solver):
         ((2, 34), True)
     """
 
+    reads_pairs: ClassVar[bool] = False
+
     def solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: BlockFormat) -> torch.Tensor:
         """Quantise one matrix; see `Solver.solve`."""
-        importance = None if hessian is None else hessian.diagonal()
-        return number_format.quantize(weight, importance)
+        import torch
+
+        importance, number_format = importance_of(hessian), number_format.for_columns(weight.shape[1])
+        parts = torch.split(weight, solvers.ROWS_AT_A_TIME)
+        return torch.cat([number_format.quantize(part.float(), importance) for part in parts])

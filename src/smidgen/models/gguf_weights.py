@@ -1,0 +1,151 @@
+"""The weights of a GGUF file by the names of the model's own state dictionary, each made floats when it is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smidgen.errors import DamagedFile, Unsupported
+from smidgen.models import experts, families
+from smidgen.models.checkpoint import gguf
+
+if TYPE_CHECKING:
+    import torch
+
+_AGAIN = "Fetch or convert it again."
+
+
+@dataclass(frozen=True)
+class GgufWeights:
+    """The weights of one file, checked against its metadata.
+
+    Attributes:
+        file: The file, its tensors mapped.
+        family: What is peculiar to its architecture.
+        config: The transformers configuration that its metadata describe.
+    """
+
+    file: gguf.GgufFile
+    family: families.Family
+    config: Any
+
+    @classmethod
+    def open(cls, path: Path) -> GgufWeights:
+        """Read a file's headers.
+
+        Raises:
+            DamagedFile: The file is cut short, or its metadata and tensors contradict each other.
+            Unsupported: Its architecture or a tensor of it is not known.
+        """
+        file = gguf.read(path)
+        family = families.for_gguf(file.metadata)
+        weights = cls(file, family, _config(family, file))
+        weights._check()
+        return weights
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Name in the file by state-dictionary name."""
+        return self.family.gguf_names(self.config)
+
+    @cached_property
+    def stored(self) -> dict[str, gguf.StoredTensor]:
+        """Every weight's tensor; where several share one, its slices in the order of their names."""
+        sharers: dict[str, list[str]] = {}
+        for name, stored in self.names.items():
+            sharers.setdefault(stored, []).append(name)
+        found: dict[str, gguf.StoredTensor] = {}
+        for stored, members in sharers.items():
+            tensor = self.file.tensors[stored]
+            slices = [tensor] if len(members) == 1 else tensor.slices()
+            found |= dict(zip(members, slices, strict=True))
+        return found
+
+    def read(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Return weights as the module has them.
+
+        Args:
+            names: State-dictionary names.
+            dtype: The type they are given.
+        """
+        import torch
+
+        norms, offset = self._norms, self._offset
+        found = {}
+        for name in names:
+            # What llama.cpp expects added to a norm's weight is taken off, what it expects multiplied divided out.
+            values = torch.from_numpy(self.stored[name].floats() - np.float32(offset * (name in norms)))
+            order = self.family.gguf_rows(name, self.config)
+            weight = (values if order is None else values[torch.argsort(order)]).to(dtype)
+            if (factor := self.family.gguf_factor(name, self.file.metadata)) != 1:
+                weight /= factor
+            found[name] = weight
+        return found
+
+    @cached_property
+    def _norms(self) -> frozenset[str]:
+        return self.family.anatomy(self.config).norm_weights()
+
+    @cached_property
+    def _offset(self) -> float:
+        return self.family.anatomy(self.config).norm_offset
+
+    def _check(self) -> None:
+        """Check that the file holds the tensors that its metadata promise, in their shapes, and no others."""
+        path, tensors, names = self.file.path, self.file.tensors, self.names
+        missing = next((stored for stored in names.values() if stored not in tensors), None)
+        if missing is not None:
+            raise DamagedFile(f"{path} lacks the tensor {missing!r}.", remedy=_AGAIN)
+        known = {*names.values(), *self.family.gguf_extras(self.config)}
+        foreign = next((name for name in tensors if name not in known), None)
+        if foreign is not None:
+            raise Unsupported(
+                f"{path} holds the tensor {foreign!r}, which has no place in a model of the architecture "
+                f"{self.family.architecture!r}.",
+                remedy="Such a file can still be run and measured.",
+            )
+        try:
+            shapes = _shapes(self.config)
+        except (RuntimeError, TypeError) as error:  # sizes beyond what can be counted
+            raise DamagedFile(f"The metadata of {path} promise a model that cannot be.", remedy=_AGAIN) from error
+        sharers = Counter(names.values())
+        for name, shape in shapes.items():
+            if name not in names:
+                continue
+            found, count = tensors[names[name]].shape, sharers[names[name]]
+            promised = shape if count == 1 else (count, *shape)
+            if found != promised:
+                raise DamagedFile(
+                    f"{path} holds {names[name]!r} in the shape {found}, and its metadata promise {promised}.",
+                    remedy=_AGAIN,
+                )
+
+
+def _config(family: families.Family, file: gguf.GgufFile) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
+    vectors = {
+        name: tensor.floats() if len(tensor.shape) == 1 else tensor.data for name, tensor in file.tensors.items()
+    }
+    try:
+        return family.config_from_gguf(file.metadata, vectors)
+    except StrictDataclassError as error:
+        reason = str(error).strip().rpartition("\n")[2].strip()
+        raise DamagedFile(f"The metadata of {file.path} cannot be: {reason}") from error
+
+
+def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of a configuration's model, without making any."""
+    import torch
+
+    kind = families.module_class(config)
+    with torch.device("meta"):
+        module = kind(config)
+        experts.take_apart(module, families.for_architecture(kind.__name__).anatomy(config))
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
