@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen import machine
+from smidgen import heap, machine
 from smidgen.errors import DamagedFile, InvalidInput, OutOfResources, ReferenceNotFound
 from smidgen.models.anatomy import Anatomy, Projection, Site
 from smidgen.models.files import atomic_path
@@ -107,6 +107,7 @@ class Statistics:
         return cls(record["tokens"], record["windows"], influence, norm, **maps)
 
 
+@heap.reused()
 def collect(
     model: Model,
     windows: torch.Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from smidgen import heap
 from smidgen.errors import InvalidInput
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.prune import criteria, structures
@@ -169,6 +170,7 @@ l1, l2, relu, taylor, wanda.
         if list(self.chosen) != sorted(set(self.chosen)) or len(self.chosen) != self.keep or self.chosen[0] < 0:
             raise InvalidInput(f"'chosen' must list {self.keep} different {structure.unit} in rising order.")
 
+    @heap.reused()
     def apply(
         self,
         model: Model,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smidgen import formats, registry
+from smidgen import formats, heap, registry
 from smidgen.errors import RecipeError, ReferenceNotFound
 from smidgen.models.centring import centred
 from smidgen.models.model import Model, PackedTensor
@@ -60,6 +60,7 @@ class Quantize:
         if problems:
             raise RecipeError(problems)
 
+    @heap.reused()
     def apply(
         self,
         model: Model,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from smidgen import heap
 from smidgen.errors import InvalidInput
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.precision import autocast, working_type
@@ -161,6 +162,7 @@ def narrow_frozen(module: Any, frozen: Callable[[str], bool]) -> dict[str, torch
     return held
 
 
+@heap.reused()
 def train(
     module: Any,
     rows: int,
@@ -206,6 +208,7 @@ def train(
         return TrainingResult(run.done, run.tokens, run.tokens_per_second, curves)
 
 
+@heap.reused()
 def measure_throughput(module: Any, rows: int, loss: Loss, settings: Training, *, steps: int = 2) -> float:
     """Return tokens per second of real steps after one for warming up; the weights end as they were.
 
