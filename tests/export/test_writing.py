@@ -159,10 +159,10 @@ def test_a_modelfile_carries_template_stops_context_and_licence(model: Model) ->
     text = modelfile(model, file_name="small.gguf", licence='Be "kind" and """never""" shout.\n')
     lines = text.splitlines()
     assert lines[0] == "FROM ./small.gguf"
-    assert 'PARAMETER stop "<|im_end|>"' in lines
+    assert "PARAMETER stop <|im_end|>" in lines
     assert "PARAMETER num_ctx 128" in lines
     assert "TEMPLATE" in text and "<|im_start|>{{ .Role }}" in text
-    assert text.count('"""') == 4
+    assert text.count('"""') == 2
     assert "'''never'''" in text
 
 
@@ -171,4 +171,4 @@ def test_a_modelfile_of_a_model_that_does_not_chat(model: Model, published_token
     tokenizer.chat_template = None
     assert modelfile(replace(model, tokenizer=tokenizer)) == "FROM ./model.gguf\nPARAMETER num_ctx 128\n"
     tokenizer.chat_template = "<|start_header_id|>"
-    assert 'PARAMETER stop "<|eot_id|>"' in modelfile(replace(model, tokenizer=tokenizer))
+    assert "PARAMETER stop <|eot_id|>" in modelfile(replace(model, tokenizer=tokenizer))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from smidgen.models.modelfile import Modelfile, Parameter
+
 if TYPE_CHECKING:
     from smidgen.models.model import Model
 
@@ -20,7 +22,10 @@ LLAMA3 = """{{- range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|
 {{ .Content }}<|eot_id|>{{ end }}<|start_header_id|>assistant<|end_header_id|>
 
 """
-FORMATS = {"<|im_start|>": (CHATML, ("<|im_start|>", "<|im_end|>")), "<|start_header_id|>": (LLAMA3, ("<|eot_id|>",))}
+FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "<|im_start|>": (CHATML, ("<|im_start|>", "<|im_end|>")),
+    "<|start_header_id|>": (LLAMA3, ("<|eot_id|>",)),
+}
 
 
 def modelfile(model: Model, *, file_name: str = "model.gguf", licence: str | None = None) -> str:
@@ -31,15 +36,14 @@ def modelfile(model: Model, *, file_name: str = "model.gguf", licence: str | Non
         file_name: Name of the GGUF file.
         licence: Text of the licence, quoted whole.
     """
-    template = model.tokenizer.chat_template
-    lines = [f"FROM ./{file_name}"]
-    for marker, (go_template, stops) in FORMATS.items():
-        if isinstance(template, str) and marker in template:
-            lines.append(f'TEMPLATE """{go_template}"""')
-            lines += [f'PARAMETER stop "{stop}"' for stop in stops]
-            break
-    lines.append(f"PARAMETER num_ctx {min(model.anatomy.context_length, 8192)}")
-    if licence:
-        quoted = licence.strip().replace('"""', "'''")
-        lines.append(f'LICENSE """{quoted}"""')
-    return "\n".join(lines) + "\n"
+    jinja = model.tokenizer.chat_template
+    marked = (found for marker, found in FORMATS.items() if isinstance(jinja, str) and marker in jinja)
+    template, stops = next(marked, (None, ()))
+    context = Parameter("num_ctx", str(min(model.anatomy.context_length, 8192)))
+    written = Modelfile(
+        source=f"./{file_name}",
+        template=template,
+        parameters=(*(Parameter("stop", stop) for stop in stops), context),
+        licences=(licence.strip().replace('"""', "'''"),) if licence else (),
+    )
+    return written.text()

@@ -15,9 +15,6 @@ from pathlib import Path
 from smidgen.errors import InvalidInput
 from smidgen.models.files import open_for_reading
 
-FILE_NAME = "Modelfile"
-"""Name of a stored model's Modelfile among its files."""
-
 INSTRUCTIONS = (
     "FROM",
     "ADAPTER",
