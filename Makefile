@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BENCHMARKS = $(filter-out benchmarks/judge.py benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS = $(filter-out benchmarks/judge.py benchmarks/rotate.py benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .PHONY: help demo test check bench docs
 .DEFAULT_GOAL := help
