@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smidgen.cli.screen import Screen, show_error
 from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound, SmidgenError
 from smidgen.inference.engine import Message
-from smidgen.inference.options import GenerationOptions
+from smidgen.inference.options import GenerationOptions, read_option
 
 if TYPE_CHECKING:
     from smidgen.inference.engine import Chunk, Engine
@@ -82,10 +82,7 @@ class Chat:
             ReferenceNotFound: There is no such option.
             RecipeError: The value is of the wrong kind or out of range.
         """
-        known = {field.name: str(field.type) for field in fields(GenerationOptions)}
-        if name not in known:
-            raise ReferenceNotFound.among("parameter", name, known)
-        changed = replace(self.options, **{name: _value(known[name], words)})
+        changed = replace(self.options, **{name: read_option(name, words)})
         if name in LOADED_WITH and changed != self.options:
             fresh = self._load(changed)
             self._engine.close()
@@ -101,19 +98,6 @@ class Chat:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _value(kind: str, words: list[str]) -> Any:
-    """Read a value of an option's type; what cannot be read stays text, so that the check can show it."""
-    if kind.startswith("tuple"):
-        return tuple(words)
-    text = " ".join(words)
-    if kind.startswith("bool"):
-        return {"true": True, "false": False}.get(text.lower(), text)
-    for reader in (int, float) if kind.startswith("float") else (int,):
-        with suppress(ValueError):
-            return reader(text)
-    return text
 
 
 class Prompt:

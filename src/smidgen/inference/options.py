@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,6 +25,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "num_ctx": (1, math.inf),
     "num_batch": (1, math.inf),
     "num_thread": (0, math.inf),
+    "draft_num_predict": (0, math.inf),
 }
 
 _KINDS = {"int": "integer", "float": "number", "bool": "boolean", "tuple[str, ...]": "list of strings"}
@@ -55,6 +57,8 @@ class GenerationOptions:
         num_gpu: Layers on the GPU; -1 as many as fit.
         main_gpu: Number of the GPU that holds small tensors; the engine's default where None.
         use_mmap: Map the file into memory instead of reading it; the engine's default where None.
+        draft_num_predict: Tokens that a draft model guesses ahead, where the model has one; the engine's default
+            where None.
 
     Example:
         >>> GenerationOptions(temperature=0, num_predict=16).top_k
@@ -83,6 +87,7 @@ class GenerationOptions:
     num_gpu: int = -1
     main_gpu: int | None = None
     use_mmap: bool | None = None
+    draft_num_predict: int | None = None
 
     def __post_init__(self) -> None:
         problems = [problem for field in fields(self) if (problem := self._problem(field.name, str(field.type)))]
@@ -124,6 +129,31 @@ class GenerationOptions:
             wanted = f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
             return f"Option {name!r} is {value!r}, expected {wanted}."
         return None
+
+
+def read_option(name: str, words: Sequence[str]) -> Any:
+    """Read an option's value as a person writes it; what cannot be read stays text, so that the check can show it.
+
+    Raises:
+        ReferenceNotFound: There is no such option.
+
+    Example:
+        >>> read_option("temperature", ["0.5"]), read_option("stop", ["<a>", "<b>"]), read_option("seed", ["7x"])
+        (0.5, ('<a>', '<b>'), '7x')
+    """
+    kinds = {field.name: str(field.type) for field in fields(GenerationOptions)}
+    if name not in kinds:
+        raise ReferenceNotFound.among("parameter", name, kinds)
+    kind = kinds[name]
+    if kind.startswith("tuple"):
+        return tuple(words)
+    text = " ".join(words)
+    if kind.startswith("bool"):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for reader in (int, float) if kind.startswith("float") else (int,):
+        with suppress(ValueError):
+            return reader(text)
+    return text
 
 
 def _is_of(value: object, kind: str) -> bool:
