@@ -44,10 +44,11 @@ SHAPES = {
         "[INST] U1[/INST] A1</s>[INST] S\n\nU2[/INST]",
     ),
     "gemma": (
-        '{{- range $i, $_ := .Messages }}\n{{- $last := eq (len (slice $.Messages $i)) 1 }}\n{{- if or (eq .Role "user")'
-        ' (eq .Role "system") }}<start_of_turn>user\n{{ .Content }}<end_of_turn>\n{{ if $last }}<start_of_turn>model\n'
-        '{{ end }}\n{{- else if eq .Role "assistant" }}<start_of_turn>model\n{{ .Content }}{{ if not $last }}'
-        "<end_of_turn>\n{{ end }}\n{{- end }}\n{{- end }}",
+        "{{- range $i, $_ := .Messages }}\n{{- $last := eq (len (slice $.Messages $i)) 1 }}\n"
+        '{{- if or (eq .Role "user") (eq .Role "system") }}<start_of_turn>user\n{{ .Content }}<end_of_turn>\n'
+        "{{ if $last }}<start_of_turn>model\n{{ end }}\n"
+        '{{- else if eq .Role "assistant" }}<start_of_turn>model\n{{ .Content }}'
+        "{{ if not $last }}<end_of_turn>\n{{ end }}\n{{- end }}\n{{- end }}",
         "<start_of_turn>user\nS<end_of_turn>\n<start_of_turn>user\nU1<end_of_turn>\n<start_of_turn>model\nA1"
         "<end_of_turn>\n<start_of_turn>user\nU2<end_of_turn>\n<start_of_turn>model\n",
     ),
@@ -66,12 +67,13 @@ SHAPES = {
         "S\nUSER: U1\nASSISTANT: A1</s>\nUSER: U2\nASSISTANT: ",
     ),
     "zephyr": (
-        "{{- if .System }}\n<|system|>\n{{ .System }}\n</s>\n{{- end }}\n<|user|>\n{{ .Prompt }}\n</s>\n<|assistant|>\n",
+        "{{- if .System }}\n<|system|>\n{{ .System }}\n</s>\n{{- end }}\n<|user|>\n{{ .Prompt }}\n</s>\n<|assistant|>"
+        "\n",
         "\n<|system|>\nS\n</s>\n<|user|>\nU1\n</s>\n<|assistant|>\nA1\n<|user|>\nU2\n</s>\n<|assistant|>\n",
     ),
     "thinking": (
-        "{{- range .Messages }}{{ if eq .Role `assistant` }}{{ with .Thinking }}<think>{{ . }}</think>{{ end }}{{ end }}"
-        "[{{ .Role }}]{{ .Content }}{{ end }}{{ if and $.IsThinkSet (not $.Think) }}<think></think>{{ end }}",
+        "{{- range .Messages }}{{ if eq .Role `assistant` }}{{ with .Thinking }}<think>{{ . }}</think>{{ end }}"
+        "{{ end }}[{{ .Role }}]{{ .Content }}{{ end }}{{ if and $.IsThinkSet (not $.Think) }}<think></think>{{ end }}",
         "[system]S[user]U1[assistant]A1[user]U2",
     ),
 }  # fmt: skip

@@ -104,14 +104,14 @@ class Setup:
 
 
 def check_parameters(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """Read a Modelfile's parameters; those that mean nothing any more are left out.
+    r"""Read a Modelfile's parameters; those that mean nothing any more are left out.
 
     Raises:
         InvalidInput: One does not exist, or its value is not possible; the message names the line.
 
     Example:
         >>> from smidgen.models.modelfile import parse
-        >>> check_parameters(parse("FROM x\\nPARAMETER stop a\\nPARAMETER stop b\\nPARAMETER seed 1").parameters)
+        >>> check_parameters(parse("FROM x\nPARAMETER stop a\nPARAMETER stop b\nPARAMETER seed 1").parameters)
         {'stop': ['a', 'b'], 'seed': 1}
     """
     found: dict[str, Any] = {}
