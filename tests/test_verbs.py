@@ -72,6 +72,17 @@ def test_a_format_for_the_embedding_holds_in_a_size_too(tiny):
     assert fitting.packed[f"{tiny.anatomy.embedding}.weight"].format == "q5_1"
 
 
+def test_a_search_keeps_within_the_size_and_what_is_decided(tiny, tmp_path):
+    events = []
+    fitting = smidgen.quantize(
+        tiny, fit="110KB", embedding_format="q5_1", search=6, windows=2, progress=lambda event: events.append(event)
+    )
+    gguf.write(fitting, tmp_path / "fitting.gguf")
+    assert 90_000 < (tmp_path / "fitting.gguf").stat().st_size <= 110_000
+    assert fitting.packed[f"{tiny.anatomy.embedding}.weight"].format == "q5_1"
+    assert [event.done for event in events if "better mix" in event.stage] == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "part"),
     [
@@ -83,6 +94,7 @@ def test_a_format_for_the_embedding_holds_in_a_size_too(tiny):
         ({"fit": "80"}, RecipeError, "has no unit"),
         ({"fit": "1KB"}, BudgetNotMet, "smallest file"),
         ({"format": "q4_0", "solvr": "gptq"}, RecipeError, "'solver'"),
+        ({"format": "q4_0", "search": 3}, InvalidInput, "needs a size"),
         ({"format": "q4_0", "windows": 0}, InvalidInput, "0 calibration windows"),
     ],
 )

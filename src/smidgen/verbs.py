@@ -136,6 +136,7 @@ def quantize(
     format: str | None = None,
     fit: str | int | None = None,
     embedding_format: str | None = None,
+    search: int = 0,
     data: str | Path | None = None,
     windows: int = WINDOWS,
     seed: int = 0,
@@ -150,6 +151,7 @@ def quantize(
         format: Number format of all matrices, as "q4_0".
         fit: Largest size of the GGUF, "80MB"; every matrix then gets its own format. Instead of ``format``.
         embedding_format: Another format for the embedding.
+        search: With ``fit``: how many swaps of formats to measure near the predicted mix.
         data: Text to go by; the built-in one where None.
         windows: Calibration windows of 512 tokens.
         seed: Of everything random.
@@ -158,7 +160,8 @@ def quantize(
         **options: Fields of `smidgen.shrink.quantize.quantize.Quantize`: ``solver``, ``damping``.
 
     Raises:
-        InvalidInput: Both or neither of ``format`` and ``fit`` are given, or the format does not fit the model.
+        InvalidInput: Both or neither of ``format`` and ``fit`` are given, or the format does not fit the model, or a
+            search is asked for where no size is.
         BudgetNotMet: Even the smallest formats exceed ``fit``.
 
     Example:
@@ -169,6 +172,8 @@ def quantize(
 
     if (format is None) == (fit is None):
         raise InvalidInput("Quantizing needs either a format or a size.", remedy="Give format 'q4_0' or fit '80MB'.")
+    if search and fit is None:
+        raise InvalidInput("A search needs a size to keep within.", remedy="Give fit '80MB'.")
     default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
     size = None if fit is None else Budget.parse(fit=fit).fit
     Step("quantize", options).build()
@@ -177,7 +182,7 @@ def quantize(
     named = {} if own is None else {embedding: own}
     require_fitting(found.source, default, named)
     if size is not None:
-        named = formats_for(found, size, named, progress)
+        named = formats_for(found, size, named, progress, trials=search)
     operation = Step("quantize", {"default": default, "formats": named, **options}).build()
     stored: Model = operation.apply(found.source, found.calibration(found.source), progress=progress)
     return stored

@@ -30,6 +30,10 @@ def command(
     embedding_format: Annotated[
         str | None, typer.Option("--embedding-format", metavar="NAME", help="Another format for the embedding.")
     ] = None,
+    search: Annotated[
+        int,
+        typer.Option("--search", metavar="N", min=0, help="With --fit: try N other mixes of formats near the best."),
+    ] = 0,
     data: _step.For = None,
     windows: _step.Windows = 24,
     force: _step.Force = False,
@@ -64,6 +68,7 @@ def command(
             format=number_format,
             fit=fit,
             embedding_format=embedding_format,
+            search=search,
             data=data,
             windows=windows,
             seed=settings.seed,

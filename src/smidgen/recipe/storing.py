@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from smidgen.errors import BudgetNotMet, InvalidInput
 from smidgen.models.model import Model
 from smidgen.progress import Progress
 from smidgen.recipe.materials import Materials
+
+if TYPE_CHECKING:
+    from smidgen.recipe.planner import Probed
 
 
 def block_format(name: str) -> str:
@@ -45,7 +49,9 @@ def _shrinking() -> list[str]:
     return [*block_formats(), *(each for each in formats.names() if formats.find(each).ggml_type is None)]
 
 
-def formats_for(found: Materials, size: int, named: Mapping[str, str], progress: Progress) -> dict[str, str]:
+def formats_for(
+    found: Materials, size: int, named: Mapping[str, str], progress: Progress, *, trials: int = 0
+) -> dict[str, str]:
     """Return for every matrix the format with which the file keeps within a size at the least damage.
 
     Args:
@@ -53,6 +59,7 @@ def formats_for(found: Materials, size: int, named: Mapping[str, str], progress:
         size: Bytes of the file.
         named: Formats that are decided already, by matrix name.
         progress: Receives reports.
+        trials: Swaps of formats that are measured after the prediction; matrices that are stored as one stay out.
     """
     from smidgen import formats
     from smidgen.recipe.planner import Probed
@@ -70,7 +77,23 @@ def formats_for(found: Materials, size: int, named: Mapping[str, str], progress:
             f"{format_size(size)} cannot be reached by storing alone: the smallest file is {format_size(least)}.",
             remedy=f"Allow at least {format_size(least * 1.01)}, or use 'smidgen make', which also removes parts.",
         )
-    return allocation.formats
+    return _searched(probed, allocation.formats, size, trials) if trials else allocation.formats
+
+
+def _searched(probed: Probed, chosen: Mapping[str, str], size: int, trials: int) -> dict[str, str]:
+    """Swap formats near the predicted mix, and keep what comes closer on text that the prediction has not seen."""
+    from smidgen.shrink.quantize import solvers
+    from smidgen.shrink.quantize.search import Trial, improve
+
+    model, materials = probed.model, probed.materials
+    _, watched = materials.healing(model)
+    trial = Trial(model, materials.sensitivity(probed.progress), watched, solvers.find("gptq"))
+    together = {name for members in model.anatomy.stored_together() for name in members}
+    mix = {name: next(one for one in probed.table[name] if one.format == wanted) for name, wanted in chosen.items()}
+    table = {name: front for name, front in probed.table.items() if name not in together}
+    seed, room = materials.seed, size - probed.overhead
+    found = improve(table, mix, room, trial.divergence, trials=trials, seed=seed, progress=probed.progress)
+    return {name: choice.format for name, choice in found.mix.items()}
 
 
 def require_fitting(model: Model, default: str | None, named: Mapping[str, str]) -> None:
