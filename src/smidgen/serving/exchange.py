@@ -85,6 +85,7 @@ class GenerationRequest:
         truncate: Drop the oldest turns of a conversation that does not fit the context, instead of refusing it.
         shift: Go on behind the context's end by forgetting its beginning, instead of ending the answer.
         keep_alive: Seconds that the model stays loaded after the answer; None for the server's own setting.
+        wants_context: Give the whole exchange's tokens in the `FinalEvent`.
         render_only: Answer with the laid out prompt as one text, and generate nothing.
     """
 
@@ -110,6 +111,7 @@ class GenerationRequest:
     truncate: bool = True
     shift: bool = True
     keep_alive: float | None = None
+    wants_context: bool = False
     render_only: bool = False
 
 

@@ -96,6 +96,32 @@ class Library:
                 return ServedModel(ECHO, "echo", None, "0" * 64)
             raise ModelNotFound(name) from None
 
+    def copy(self, source: str, target: str) -> None:
+        """Give a stored model a second name.
+
+        Raises:
+            ModelNotFound: No stored model has the first name.
+            InvalidInput: The second is no name.
+        """
+        model = self.find(source)
+        if model.path is None:
+            raise ModelNotFound(source)
+        try:
+            self.store.copy(model.name, target)
+        except InvalidInput:
+            raise InvalidInput(f'destination "{target}" is invalid') from None
+
+    def remove(self, name: str) -> None:
+        """Forget a stored model.
+
+        Raises:
+            ModelNotFound: No stored model has that name.
+        """
+        model = self.find(name)
+        if model.path is None:
+            raise ModelNotFound(name)
+        self.store.remove(model.name)
+
     @staticmethod
     def _served(stored: StoredModel) -> ServedModel:
         from smidgen.models.sources import from_store

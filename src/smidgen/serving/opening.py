@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from smidgen import machine
+from smidgen.inference.llama_server import DEFAULT_CONTEXT, LlamaServer, ServerSettings
+from smidgen.serving.details import metadata_of
 from smidgen.serving.scheduler import LoadOptions, Scheduler
 
 if TYPE_CHECKING:
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from smidgen.serving.settings import ServingSettings
 
 _SHARE = 0.9
+"""Share of the machine's memory that loaded models may take where nobody says."""
+
+_WORKSPACE = 64 << 20
+"""Bytes that an engine's process takes beside weights and context."""
+
+_SMALLEST_CONTEXT = 4
 
 
 def build_scheduler(settings: ServingSettings) -> Scheduler:
@@ -24,18 +32,88 @@ def build_scheduler(settings: ServingSettings) -> Scheduler:
         return open_runner(model, options, settings)
 
     def estimate(model: ServedModel, options: LoadOptions) -> int:
-        return model.bytes
+        return estimate_bytes(model, context_of(model, options, settings) * settings.slots)
 
-    memory = settings.max_memory or math.floor(_SHARE * psutil.virtual_memory().total)
+    memory = settings.max_memory or math.floor(_SHARE * machine.memory()[0])
     return Scheduler(settings, opener, estimate, memory=memory, most_models=settings.max_loaded or 3)
 
 
 def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSettings) -> Runner:
-    """Load a model; takes as long as that takes."""
+    """Load a model; takes as long as that takes.
+
+    Raises:
+        EngineFailed: The engine refuses it.
+    """
+    context = context_of(model, options, settings)
+    threads = options.values.get("num_thread") or settings.threads
+    if model.engine == "llama_cpp":
+        from smidgen.serving.llama_runner import LlamaRunner
+
+        return LlamaRunner(LlamaServer(model.path, _server_settings(model, options, settings, context, threads)))
     from smidgen.inference.engine import open_engine
     from smidgen.serving.runner import EngineRunner
 
-    context = options.context or settings.context
-    threads = options.values.get("num_thread") or settings.threads
     engine = open_engine(model.path or "echo", engine=model.engine, threads=threads, context=context)
     return EngineRunner(engine, context, settings.slots)
+
+
+def _server_settings(
+    model: ServedModel, options: LoadOptions, settings: ServingSettings, context: int, threads: int | None
+) -> ServerSettings:
+    embeds = options.purpose == "embed"
+    assert model.path is not None
+    return ServerSettings(
+        context=context,
+        slots=1 if embeds else settings.slots,
+        threads=threads,
+        batch=options.values.get("num_batch"),
+        gpu_layers=options.values.get("num_gpu", -1),
+        main_gpu=options.values.get("main_gpu"),
+        mmap=options.values.get("use_mmap"),
+        shift=not embeds,
+        embeddings=embeds,
+        pooling="mean" if embeds and is_decoder(model) else None,
+        adapters=tuple(str(model.path.parent / name) for name in model.facts.get("adapters", ())),
+        patience=settings.load_timeout,
+    )
+
+
+def is_decoder(model: ServedModel) -> bool:
+    """Say whether a model was made to write, so that its file does not say how states become one vector."""
+    metadata = metadata_of(model)
+    return f"{metadata.get('general.architecture')}.pooling_type" not in metadata
+
+
+def context_of(model: ServedModel, options: LoadOptions, settings: ServingSettings) -> int:
+    """Return the context's tokens: what was asked for, within what the model was trained for and the server allows."""
+    metadata = metadata_of(model)
+    trained = metadata.get(f"{metadata.get('general.architecture')}.context_length") or settings.max_context
+    wanted = options.context or settings.context or DEFAULT_CONTEXT
+    return max(_SMALLEST_CONTEXT, min(wanted, trained, settings.max_context))
+
+
+def estimate_bytes(model: ServedModel, context: int) -> int:
+    """Estimate what a loaded model takes: its weights, the keys and values of its context, and a workspace.
+
+    Args:
+        model: The model.
+        context: Tokens of all slots' contexts together.
+    """
+    if model.path is None:
+        return 0
+    return model.bytes + context * _bytes_per_token(metadata_of(model)) + _WORKSPACE
+
+
+def _bytes_per_token(metadata: Mapping[str, Any]) -> int:
+    """Return what one token's keys and values take in 16 bits, in all layers; 0 where the file does not say."""
+    architecture = metadata.get("general.architecture")
+
+    def number(name: str) -> int:
+        value = metadata.get(f"{architecture}.{name}", 0)
+        return max(value, default=0) if isinstance(value, list) else int(value)
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    keys = number("attention.key_length") or width
+    values = number("attention.value_length") or width
+    return 2 * number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)

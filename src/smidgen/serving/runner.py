@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smidgen.errors import EngineFailed, Unsupported
 from smidgen.inference.engine import Chunk, Engine, Message
+from smidgen.inference.engines.echo import Echo
 from smidgen.inference.options import GenerationOptions
 from smidgen.serving.exchange import FinalEvent, TextEvent, Turn
 
@@ -24,12 +25,14 @@ class Prompt:
 
     Attributes:
         text: The laid out text.
+        tokens: The text's tokens, where they count instead of it; empty where they do not.
         turns: The conversation; empty where only the text counts.
         suffix: What shall stand behind the generated text.
         images: Encoded images, in the order of their marks in the text.
     """
 
     text: str = ""
+    tokens: tuple[int, ...] = ()
     turns: tuple[Turn, ...] = ()
     suffix: str = ""
     images: tuple[bytes, ...] = ()
@@ -59,17 +62,22 @@ class Sampling:
 
 
 class Runner(Protocol):
-    """A loaded model.
+    """A loaded model."""
 
-    Attributes:
-        context: Tokens that one answer's context holds; None where there is no limit.
-        lays_out: Whether it lays conversations out itself.
-        load_seconds: How long loading took.
-    """
+    @property
+    def context(self) -> int | None:
+        """Tokens that one answer's context holds; None where there is no limit."""
+        ...
 
-    context: int | None
-    lays_out: bool
-    load_seconds: float
+    @property
+    def lays_out(self) -> bool:
+        """Whether it lays conversations out itself."""
+        ...
+
+    @property
+    def load_seconds(self) -> float:
+        """How long loading took."""
+        ...
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
         """Write; closing the generator stops the writing."""
@@ -83,8 +91,8 @@ class Runner(Protocol):
         """Join tokens to a text."""
         ...
 
-    async def embed(self, text: str) -> tuple[list[float], int]:
-        """Return a text's vector, as the model gives it, and the count of its tokens."""
+    async def embed(self, texts: Sequence[list[int]]) -> list[list[float]]:
+        """Return the vectors of texts, given as tokens, as the model gives them."""
         ...
 
     def alive(self) -> bool:
@@ -109,10 +117,10 @@ class EngineRunner:
         threads: Answers that it gives at once.
     """
 
-    lays_out = True
+    lays_out: bool = True
 
     def __init__(self, engine: Engine, context: int | None, threads: int) -> None:
-        self.context = context
+        self.context: int | None = context
         self.load_seconds = engine.load_seconds
         self._engine = engine
         self._alive = True
@@ -120,7 +128,8 @@ class EngineRunner:
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
         """Write; closing the generator stops the writing at the next piece."""
-        if sampling.schema is not None or sampling.grammar is not None:
+        constrained = sampling.schema is not None or sampling.grammar is not None
+        if constrained and not isinstance(self._engine, Echo):
             raise Unsupported("This model's engine does not write by a grammar.")
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()
@@ -147,16 +156,31 @@ class EngineRunner:
             await asyncio.shield(work)
 
     async def tokenize(self, text: str) -> list[int]:
-        """Count words: what engines without a tokenizer of their own have for tokens."""
-        return list(range(len(text.split())))
+        """Cut a text into the engine's tokens, where it has a tokenizer; else words are counted."""
+        tokenize = getattr(self._engine, "tokenize", None)
+        return list(tokenize(text)) if tokenize is not None else list(range(len(text.split())))
 
     async def detokenize(self, tokens: list[int]) -> str:
-        """Not to be had from words' numbers."""
-        raise Unsupported("This model's engine does not give texts for tokens.")
+        """Join tokens to a text.
 
-    async def embed(self, text: str) -> tuple[list[float], int]:
-        """Engines of this kind give none."""
-        raise Unsupported("This model's engine gives no embeddings.")
+        Raises:
+            Unsupported: The engine has no tokenizer.
+        """
+        detokenize = getattr(self._engine, "detokenize", None)
+        if detokenize is None:
+            raise Unsupported("This model's engine does not give texts for tokens.")
+        return str(detokenize(tokens))
+
+    async def embed(self, texts: Sequence[list[int]]) -> list[list[float]]:
+        """Return the vectors of texts, given as tokens.
+
+        Raises:
+            Unsupported: The engine gives none.
+        """
+        embed = getattr(self._engine, "embed", None)
+        if embed is None:
+            raise Unsupported("This model's engine gives no embeddings.")
+        return [list(embed(tokens)) for tokens in texts]
 
     def alive(self) -> bool:
         """Say whether it can still answer."""

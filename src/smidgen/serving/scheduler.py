@@ -162,7 +162,7 @@ class Scheduler:
     @property
     def default_context(self) -> int:
         """Tokens of the context where neither a request nor a model says."""
-        from smidgen.inference.engines.llama_cpp import DEFAULT_CONTEXT
+        from smidgen.inference.llama_server import DEFAULT_CONTEXT
 
         return self._settings.context or DEFAULT_CONTEXT
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, Unsupported
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.structured import schema_of, tool_call_schema
+from smidgen.inference.tool_calls import MARKS
+from smidgen.serving.details import capabilities
 from smidgen.serving.exchange import (
     EmbeddingRequest,
     Embeddings,
@@ -23,10 +27,18 @@ from smidgen.serving.exchange import (
     ToolCallEvent,
     Turn,
 )
+from smidgen.serving.faults import BodyTooLarge, ContextExceeded
+from smidgen.serving.layout import Layout, plan, prompt_for
 from smidgen.serving.library import Library, ServedModel
-from smidgen.serving.runner import Prompt, Sampling
-from smidgen.serving.scheduler import LoadOptions, Scheduler
+from smidgen.serving.metrics import Meters
+from smidgen.serving.opening import build_scheduler, is_decoder
+from smidgen.serving.options import known_options
+from smidgen.serving.runner import Runner, Sampling
+from smidgen.serving.scheduler import LoadOptions, Purpose, Scheduler
 from smidgen.serving.settings import ServingSettings
+from smidgen.serving.writing import write
+
+MOST_LOGPROBS = 20
 
 
 class Service:
@@ -40,14 +52,14 @@ class Service:
         settings: The server's bounds.
         library: The models.
         scheduler: What keeps them loaded.
+        meters: What is counted.
     """
 
     def __init__(self, settings: ServingSettings, library: Library | None = None) -> None:
-        from smidgen.serving.opening import build_scheduler
-
         self.settings = settings
         self.library = library or Library()
         self.scheduler: Scheduler = build_scheduler(settings)
+        self.meters = Meters(self.scheduler)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Answer a request: any number of events, the last one a `FinalEvent`.
@@ -57,23 +69,34 @@ class Service:
         Raises:
             ModelNotFound: There is no such model.
             InvalidInput: The request cannot be understood.
+            Unsupported: The model cannot do what is asked.
             QueueFull: Too many requests wait.
+            ContextExceeded: The prompt is too long, and may not be cut.
             EngineFailed: The engine cannot load the model, or broke down.
         """
         started = time.perf_counter()
-        model = self.library.find(request.model)
-        values = {**request.defaults, **model.parameters, **request.options}
-        options = GenerationOptions.from_mapping(values)
-        async with self.scheduler.acquire(model, LoadOptions.of(values), request.keep_alive) as lease:
-            prompt = Prompt(request.prompt or "", request.messages or ())
-            events = lease.runner.generate(prompt, Sampling(options))
+        layout, values, sampling = await asyncio.to_thread(self._prepare, request)
+        async with self.scheduler.acquire(layout.model, LoadOptions.of(values), request.keep_alive) as lease:
+            ready = time.perf_counter()
+            prompt = await prompt_for(layout, lease.runner)
+            if request.render_only:
+                yield TextEvent(prompt.text or "\n\n".join(turn.content for turn in prompt.turns))
+                yield FinalEvent("stop")
+                return
+            said: list[str] = []
+            events = write(layout, lease.runner, prompt, sampling)
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, FinalEvent):
-                        total = time.perf_counter() - started
-                        yield replace(event, load_seconds=lease.load_seconds, total_seconds=total)
-                    else:
-                        yield event
+                        context = await _context(request, lease.runner, prompt.text, said)
+                        end = time.perf_counter()
+                        event = replace(
+                            event, load_seconds=ready - started, total_seconds=end - started, context=context
+                        )
+                        self.meters.answered(layout.model.name, event)
+                    elif isinstance(event, TextEvent):
+                        said.append(event.text)
+                    yield event
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Turn texts into vectors.
@@ -81,25 +104,120 @@ class Service:
         Raises:
             ModelNotFound: There is no such model.
             ContextExceeded: A text is too long, and may not be cut.
+            Unsupported: The model's engine gives no vectors.
         """
-        raise InvalidInput(f"model {request.model!r} gives no embeddings")
+        started = time.perf_counter()
+        if len(request.texts) > self.settings.max_texts:
+            raise BodyTooLarge(f"at most {self.settings.max_texts} texts are taken at once")
+        model = await asyncio.to_thread(self.library.find, request.model)
+        values = known_options({**model.parameters, **request.options})
+        decoder = await asyncio.to_thread(is_decoder, model)
+        async with self.scheduler.acquire(model, LoadOptions.of(values, "embed"), request.keep_alive) as lease:
+            load_seconds = time.perf_counter() - started
+            texts = [await _within(lease.runner, text, request.truncate) for text in request.texts]
+            vectors = await lease.runner.embed([tokens for tokens in texts if tokens]) if any(texts) else []
+        finished = iter(_finished(vector, request) for vector in vectors)
+        width = len(vectors[0]) if vectors else 0
+        empty = (0.0,) * min(width, request.dimensions or width)
+        return Embeddings(
+            tuple(next(finished) if tokens else empty for tokens in texts),
+            prompt_tokens=sum(map(len, texts)),
+            load_seconds=load_seconds,
+            total_seconds=time.perf_counter() - started,
+            pooled=decoder,
+        )
 
-    async def load(self, name: str, keep_alive: float | None = None, options: dict[str, Any] | None = None) -> float:
+    async def load(self, name: str, keep_alive: float | None = None, options: Mapping[str, Any] | None = None) -> float:
         """Load a model and return how many seconds that took."""
-        model = self.library.find(name)
-        wanted = LoadOptions.of({**model.parameters, **(options or {})})
+        model = await asyncio.to_thread(self.library.find, name)
+        purpose: Purpose = "embed" if await asyncio.to_thread(capabilities, model) == ["embedding"] else "generate"
+        wanted = LoadOptions.of(known_options({**model.parameters, **(options or {})}), purpose)
         async with self.scheduler.acquire(model, wanted, keep_alive) as lease:
             return lease.load_seconds
 
     async def unload(self, name: str) -> ServedModel:
         """Close a model as soon as nothing runs on it."""
-        model = self.library.find(name)
+        model = await asyncio.to_thread(self.library.find, name)
         await self.scheduler.unload(model.name)
         return model
 
     async def close(self) -> None:
         """Stop everything that runs."""
         await self.scheduler.close()
+
+    def _prepare(self, request: GenerationRequest) -> tuple[Layout, dict[str, Any], Sampling]:
+        """Check everything about a request that needs no loaded model."""
+        model = self.library.find(request.model)
+        values = known_options({**request.defaults, **model.parameters, **request.options})
+        if (values.get("num_ctx") or 0) > self.settings.max_context:
+            raise InvalidInput(f'option "num_ctx" must be at most {self.settings.max_context}')
+        if not 0 <= request.top_logprobs <= MOST_LOGPROBS:
+            raise InvalidInput(f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
+        self._check_images(request)
+        layout = plan(model, request)
+        sampling = Sampling(
+            GenerationOptions.from_mapping(values),
+            schema=self._schema(request),
+            grammar=self._grammar(request),
+            top_logprobs=request.top_logprobs if request.logprobs else None,
+            logit_bias=request.logit_bias,
+            kept_marks=_kept_marks(layout),
+            shift=request.shift,
+        )
+        return layout, values, sampling
+
+    def _check_images(self, request: GenerationRequest) -> None:
+        images = [*request.images, *(image for turn in request.messages or () for image in turn.images)]
+        if len(images) > self.settings.max_images:
+            raise BodyTooLarge(f"at most {self.settings.max_images} images are taken")
+        if any(len(image) > self.settings.max_image for image in images):
+            raise BodyTooLarge(f"an image is larger than {self.settings.max_image} bytes")
+
+    def _schema(self, request: GenerationRequest) -> dict[str, Any] | None:
+        limit = self.settings.max_grammar
+        if request.tools and request.tool_choice not in ("auto", "none"):
+            functions = [tool["function"] for tool in request.tools]
+            chosen = [one for one in functions if request.tool_choice in ("required", one["name"])]
+            return schema_of(tool_call_schema(chosen), most_bytes=limit)
+        return None if request.format is None else schema_of(request.format, most_bytes=limit)
+
+    def _grammar(self, request: GenerationRequest) -> str | None:
+        if request.grammar is not None and len(request.grammar.encode()) > self.settings.max_grammar:
+            raise InvalidInput(f"the grammar is longer than {self.settings.max_grammar} bytes")
+        if request.grammar is not None and request.format is not None:
+            raise Unsupported("a request may have a grammar or a format, not both")
+        return request.grammar
+
+
+def _kept_marks(layout: Layout) -> tuple[str, ...]:
+    marks = layout.marks or () if layout.thinks is not None else ()
+    if not layout.request.tools:
+        return marks
+    return (*marks, *(mark for pair in MARKS.items() for mark in pair if mark))
+
+
+async def _context(request: GenerationRequest, runner: Runner, prompt: str, said: Sequence[str]) -> tuple[int, ...]:
+    """Return the tokens of a whole exchange, for clients that send them back."""
+    if not request.wants_context or runner.lays_out:
+        return ()
+    return tuple(await runner.tokenize(prompt + "".join(said)))
+
+
+async def _within(runner: Runner, text: str, truncate: bool) -> list[int]:
+    """Return a text's tokens, cut to what the context holds."""
+    tokens = await runner.tokenize(text) if text else []
+    if runner.context is not None and len(tokens) > runner.context:
+        if not truncate:
+            raise ContextExceeded
+        return tokens[: runner.context]
+    return tokens
+
+
+def _finished(vector: Sequence[float], request: EmbeddingRequest) -> tuple[float, ...]:
+    """Cut a vector and scale it to length 1."""
+    kept = vector[: request.dimensions or None]
+    length = sum(value * value for value in kept) ** 0.5
+    return tuple(value / length for value in kept) if request.normalize and length else tuple(kept)
 
 
 @dataclass(frozen=True)

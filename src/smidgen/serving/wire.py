@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
@@ -95,6 +96,7 @@ def checked(kind: type[Fields], values: dict[str, Any]) -> Fields:
         raise InvalidInput("invalid JSON: it is nested too deeply") from None
 
 
+@cache
 def described(kind: type[Body]) -> dict[str, Any]:
     """Return what `fastapi.APIRouter.add_api_route` needs to show a request's fields in the OpenAPI schema."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -43,7 +43,7 @@ def test_it_answers_says_what_it_holds_and_prints_nothing(
             list(engine.complete("word " * 300, GREEDY))
         with pytest.raises(InvalidInput, match="without messages"):
             list(engine.chat([], GREEDY))
-        pid = engine._child.process.pid
+        pid = engine._server.child.process.pid
     assert not psutil.pid_exists(pid)
     assert engine.resident_bytes() == 0
     assert capfd.readouterr() == ("", "")
@@ -69,7 +69,7 @@ def test_a_child_that_dies_during_an_answer(smollm2_gguf: Path) -> None:
         assert isinstance(engine, LlamaCpp)
         answer = engine.complete("Once upon a time", GenerationOptions(temperature=0, num_predict=400))
         next(answer)
-        os.kill(engine._child.process.pid, signal.SIGKILL)
+        os.kill(engine._server.child.process.pid, signal.SIGKILL)
         with pytest.raises(EngineFailed, match=r"ended by signal 9|broke off"):
             list(answer)
 
@@ -79,7 +79,7 @@ def test_the_child_dies_with_a_killed_parent(smollm2_gguf: Path) -> None:
     program = (
         "import sys, time; from smidgen.inference.engine import open_engine; "
         "engine = open_engine(sys.argv[1], threads=1, context=64); "
-        "print(engine._child.process.pid, flush=True); time.sleep(60)"
+        "print(engine._server.child.process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, smollm2_gguf], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -107,7 +107,7 @@ time.sleep(120)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     with LlamaCpp(smollm2_gguf, threads=1, context=64, executable=str(program)) as engine:
         assert "".join(chunk.text for chunk in engine.complete("The capital of France is", GREEDY)).startswith(" Paris")
-        inner = psutil.Process(engine._child.process.pid).children()
+        inner = psutil.Process(engine._server.child.process.pid).children()
         assert len(inner) == 1
     assert gone(inner[0].pid)
 

@@ -24,8 +24,13 @@ def serve_inside(request: dict[str, Any]) -> tuple[Any, str]:
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = request["path"]
-    parameters.n_ctx = request["context"]
+    parameters.n_ctx = request["context"] * request["slots"]
+    parameters.n_parallel = request["slots"]
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = request["threads"]
+    parameters.n_gpu_layers = request["gpu_layers"]
+    parameters.ctx_shift = request["shift"]
+    parameters.cache_ram_mib = request["prompt_cache"] >> 20
+    _apply_what_was_asked_for(xllamacpp, parameters, request)
     parameters.port = 0
     parameters.api_keys = [request["key"]]
     parameters.verbosity = _ERRORS_AND_WARNINGS
@@ -37,6 +42,27 @@ def serve_inside(request: dict[str, Any]) -> tuple[Any, str]:
     return server, server.listening_address
 
 
+def _apply_what_was_asked_for(xllamacpp: Any, parameters: Any, request: dict[str, Any]) -> None:
+    """Set what has a default of the library's own."""
+    if request["batch"] is not None:
+        parameters.n_batch = request["batch"]
+        parameters.n_ubatch = min(parameters.n_ubatch, request["batch"])
+    if request["main_gpu"] is not None:
+        parameters.main_gpu = request["main_gpu"]
+    if request["mmap"] is not None:
+        modes = xllamacpp.llama_load_mode
+        parameters.load_mode = modes.LLAMA_LOAD_MODE_MMAP if request["mmap"] else modes.LLAMA_LOAD_MODE_NONE
+    if request["embeddings"]:
+        parameters.embedding = True
+        # One text's tokens must be read at once to be pooled.
+        parameters.n_batch = parameters.n_ubatch = request["context"]
+        if request["pooling"]:
+            kinds = xllamacpp.llama_pooling_type
+            parameters.pooling_type = getattr(kinds, f"LLAMA_POOLING_TYPE_{request['pooling'].upper()}")
+    if request["adapters"]:
+        parameters.lora_adapters = [_adapter(xllamacpp, path) for path in request["adapters"]]
+
+
 def serve_outside(parent: Parent, request: dict[str, Any]) -> tuple[Any, str]:
     """Start a llama-server program; returns its process and its address."""
     with socket.socket() as probe:
@@ -44,14 +70,15 @@ def serve_outside(parent: Parent, request: dict[str, Any]) -> tuple[Any, str]:
         port = probe.getsockname()[1]
     settings = {
         "--model": request["path"],
-        "--ctx-size": request["context"],
+        "--ctx-size": request["context"] * request["slots"],
         "--threads": request["threads"],
         "--host": "127.0.0.1",
         "--port": port,
-        "--parallel": 1,
+        "--parallel": request["slots"],
         "--reasoning-format": "none",
+        "--cache-ram": request["prompt_cache"] >> 20,
     }
-    arguments = [str(part) for pair in settings.items() for part in pair]
+    arguments = [str(part) for pair in settings.items() for part in pair] + _more_arguments(request)
     process = subprocess.Popen(
         [request["executable"], *arguments],
         stdin=subprocess.DEVNULL,
@@ -61,6 +88,30 @@ def serve_outside(parent: Parent, request: dict[str, Any]) -> tuple[Any, str]:
     parent.before_end = process.kill
     threading.Thread(target=_end_with, args=(process,), daemon=True).start()
     return process, f"http://127.0.0.1:{port}"
+
+
+def _more_arguments(request: dict[str, Any]) -> list[str]:
+    """Return the arguments for what a person asked for beyond the defaults."""
+    optional = {
+        "--batch-size": request["context"] if request["embeddings"] else request["batch"],
+        "--ubatch-size": request["context"] if request["embeddings"] else None,
+        "--n-gpu-layers": request["gpu_layers"] if request["gpu_layers"] >= 0 else None,
+        "--main-gpu": request["main_gpu"],
+        "--pooling": request["pooling"] if request["embeddings"] else None,
+    }
+    arguments = [str(part) for pair in optional.items() if pair[1] is not None for part in pair]
+    switches = {"--embeddings": request["embeddings"], "--context-shift": request["shift"]}
+    arguments += [switch for switch, wanted in switches.items() if wanted]
+    if request["mmap"] is not None:
+        arguments.append("--mmap" if request["mmap"] else "--no-mmap")
+    return arguments + [part for path in request["adapters"] for part in ("--lora", path)]
+
+
+def _adapter(xllamacpp: Any, path: str) -> Any:
+    adapter = xllamacpp.CommonAdapterLoraInfo()
+    adapter.path = path
+    adapter.scale = 1.0
+    return adapter
 
 
 def _end_with(process: subprocess.Popen[bytes]) -> None:

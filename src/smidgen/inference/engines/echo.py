@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from smidgen.inference.engine import Chunk, Message, Metrics
 from smidgen.inference.options import GenerationOptions
 
 _WORD = re.compile(r"\s*\S+|\s+")
+_DIMENSIONS = 64
 
 
 class Echo:
@@ -43,6 +45,17 @@ class Echo:
     def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
         """Answer with the prompt."""
         return self._answer(prompt, len(_WORD.findall(prompt)), options)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Cut a text into words, each with a number that is the same in every process."""
+        return [zlib.crc32(word.encode(errors="replace")) for word in _WORD.findall(text)]
+
+    def embed(self, tokens: Sequence[int]) -> list[float]:
+        """Return a vector of 64 values that counts words: texts that share words are near each other."""
+        vector = [0.0] * _DIMENSIONS
+        for token in tokens:
+            vector[token % _DIMENSIONS] += 1.0
+        return vector
 
     def _answer(self, text: str, prompt_tokens: int, options: GenerationOptions) -> Generator[Chunk, None, None]:
         if self._closed:

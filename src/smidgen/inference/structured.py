@@ -1,0 +1,112 @@
+"""JSON schemas that an answer must satisfy, checked and put into the form that the engines take.
+
+llguidance compiles them; llama.cpp has it built in and takes the schema as it is. A llama-server without it turns
+the same schema into a GBNF grammar of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from smidgen.errors import InvalidInput
+
+MAX_DEPTH = 64
+"""How deep a schema's parts may lie in each other."""
+
+_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_NESTED_MAPS = ("properties", "$defs", "definitions", "patternProperties")
+_UNKNOWN = "Unimplemented keys"
+log = logging.getLogger("smidgen.inference")
+
+
+def schema_of(wanted: object, *, most_bytes: int) -> dict[str, Any]:
+    """Check what a person gave as an answer's format, and return the schema for the engine.
+
+    Objects that list their properties get no others, unless the schema says so itself: small models otherwise go
+    on inventing some. White space is fixed for the same reason. Keywords that llguidance does not know (``not``,
+    ``if``, ``uniqueItems``) are not enforced, and logged.
+
+    Args:
+        wanted: "json" for any object, or a JSON schema.
+        most_bytes: Size of the largest schema that is taken.
+
+    Raises:
+        InvalidInput: It is neither, it is too large, or it contradicts itself.
+
+    Example:
+        >>> schema_of("json", most_bytes=1000)["type"]
+        'object'
+    """
+    if wanted == "json":
+        return {"type": "object", "x-guidance": _LAYOUT}
+    if not isinstance(wanted, Mapping):
+        shown = json.dumps(wanted, default=str, ensure_ascii=False)[:200]
+        raise InvalidInput(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+    try:
+        size = len(json.dumps(wanted))
+        schema = _closed(wanted, MAX_DEPTH)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise InvalidInput(f"invalid format: {error}") from None
+    if size > most_bytes:
+        raise InvalidInput(f"invalid format: the schema has {size:,} bytes, at most {most_bytes:,} are taken")
+    return _compilable(schema)
+
+
+def _compilable(schema: dict[str, Any]) -> dict[str, Any]:
+    from llguidance import LLMatcher
+
+    for layout in (_LAYOUT, _LAYOUT | {"lenient": True}):
+        laid_out = schema | {"x-guidance": layout}
+        fault = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(laid_out)), None)
+        if not fault:
+            return laid_out
+        if not fault.startswith(_UNKNOWN):
+            break
+        log.warning("A JSON schema is only partly enforced: %s", fault)
+    raise InvalidInput(f"invalid format: {fault.strip()}")
+
+
+def _closed(schema: Any, depth: int) -> Any:
+    """Return a schema whose objects have no properties but those they list."""
+    if depth == 0:
+        raise ValueError(f"the schema is nested more than {MAX_DEPTH} deep")
+    if isinstance(schema, list):
+        return [_closed(part, depth - 1) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    closed: dict[str, Any] = {}
+    for key, part in schema.items():
+        if key in _NESTED_MAPS and isinstance(part, Mapping):
+            closed[key] = {name: _closed(each, depth - 1) for name, each in part.items()}
+        elif key in ("enum", "const", "default", "examples", "required"):
+            closed[key] = part
+        else:
+            closed[key] = _closed(part, depth - 1)
+    if isinstance(closed.get("properties"), Mapping) and not {"additionalProperties", "patternProperties"} & set(
+        closed
+    ):
+        closed["additionalProperties"] = False
+    return closed
+
+
+def tool_call_schema(tools: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the schema of a call of one of these functions, as {"name": ..., "arguments": {...}}.
+
+    Args:
+        tools: Functions, each with "name" and the JSON schema of its "parameters".
+    """
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["name"]},
+                "arguments": tool.get("parameters") or {"type": "object", "properties": {}},
+            },
+            "required": ["name", "arguments"],
+        }
+        for tool in tools
+    ]
+    return calls[0] if len(calls) == 1 else {"anyOf": calls}

@@ -1,0 +1,259 @@
+"""From a request to the text that a model reads: whose template, which turns, how many tokens of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from smidgen.errors import InvalidInput, Unsupported
+from smidgen.inference import chat_template, go_template
+from smidgen.inference.answers import thinking_marks
+from smidgen.inference.tool_calls import names_of
+from smidgen.serving.details import capabilities, header_of, template_of
+from smidgen.serving.exchange import GenerationRequest, Turn
+from smidgen.serving.faults import ContextExceeded
+from smidgen.serving.library import ServedModel
+from smidgen.serving.runner import Prompt, Runner
+
+_RESERVED = 64
+"""Tokens of the context that a prompt which had to be cut leaves for the answer."""
+
+_LEVELS = {"low": "low", "medium": "medium", "high": "high", "max": "high"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one request's text is laid out.
+
+    Attributes:
+        model: The model.
+        request: The request.
+        turns: All turns, those of the model itself first; empty where the prompt is continued as it stands.
+        thinks: Whether the model shall think; None where it cannot.
+    """
+
+    model: ServedModel
+    request: GenerationRequest
+    turns: tuple[Turn, ...]
+    thinks: bool | None
+
+    @property
+    def template(self) -> tuple[str, str]:
+        """The template to use as (language, text); ("", "") where there is none."""
+        if self.request.template:
+            return "go", self.request.template
+        if go := template_of(self.model):
+            return "go", go
+        jinja = header_of(self.model).jinja
+        return ("jinja", jinja) if jinja else ("", "")
+
+    @property
+    def marks(self) -> tuple[str, str] | None:
+        """What opens and closes the model's thinking; None where it does not think aloud."""
+        if self.model.path is None:
+            return thinking_marks("<think>")
+        return thinking_marks(self.template[1]) or (thinking_marks("<think>") if self.thinks is not None else None)
+
+    def text(self, turns: Sequence[Turn]) -> str:
+        """Lay turns out.
+
+        Raises:
+            InvalidInput: The template refuses them.
+        """
+        language, template = self.template
+        header = header_of(self.model)
+        goes_on = bool(turns) and turns[-1].role == "assistant"
+        if language == "jinja":
+            messages = [_message(turn) for turn in turns]
+            marks = {"bos_token": header.bos, "eos_token": header.eos}
+            tools = () if self.request.tool_choice == "none" else self.request.tools
+            return chat_template.render(
+                template, messages, tools=tools, marks=marks, variables=self._variables(), go_on=goes_on
+            )
+        if language == "go":
+            return self._go(template, turns, goes_on)
+        return "\n\n".join(turn.content for turn in turns)
+
+    def _variables(self) -> dict[str, Any]:
+        """Return what the templates of thinking models ask for."""
+        if self.thinks is None:
+            return {}
+        asked = self.request.think
+        level = {"reasoning_effort": _LEVELS[asked]} if isinstance(asked, str) else {}
+        return {"enable_thinking": self.thinks, "thinking": self.thinks, **level}
+
+    def _go(self, template: str, turns: Sequence[Turn], goes_on: bool) -> str:
+        parsed = go_template.parse(template)
+        values: dict[str, Any] = {
+            "Tools": [dict(tool) for tool in self.request.tools if self.request.tool_choice != "none"],
+            "Suffix": self.request.suffix,
+            "Think": bool(self.thinks),
+            "IsThinkSet": self.thinks is not None,
+            "ThinkLevel": self.request.think if isinstance(self.request.think, str) else "",
+        }
+        if "messages" in parsed.names:
+            system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
+            values |= {"System": system, "Messages": [_message(turn) for turn in turns], "Response": ""}
+            laid_out = parsed.until("Response") if "response" in parsed.names else parsed
+            text = laid_out.render(values)
+            return chat_template.opened(text, turns[-1].content) if goes_on else text
+        return _old_style(parsed, values, turns)
+
+    def opens_thinking(self, text: str) -> bool:
+        """Say whether a laid out text leaves the model in the middle of its thinking."""
+        return self.marks is not None and text.rstrip().endswith(self.marks[0])
+
+
+def _old_style(template: go_template.GoTemplate, values: Mapping[str, Any], turns: Sequence[Turn]) -> str:
+    """Fill a template in that knows one system message, one prompt and one response: once for each exchange."""
+    exchanges: list[dict[str, str]] = []
+    for turn in turns:
+        field = {"system": "System", "assistant": "Response"}.get(turn.role, "Prompt")
+        late = {"System": ("Prompt", "Response"), "Prompt": ("Prompt", "Response"), "Response": ("Response",)}[field]
+        if not exchanges or any(exchanges[-1].get(name) for name in late):
+            exchanges.append({})
+        exchanges[-1][field] = turn.content
+    *done, last = exchanges or [{}]
+    empty = {"System": "", "Prompt": "", "Response": ""}
+    text = "".join(template.render({**values, **empty, **exchange}) for exchange in done)
+    tail = template.until("Response").render({**values, **empty, **last})
+    ends = "response" in template.names or not last.get("Response")
+    return text + (tail if ends else tail + last["Response"])
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    """Return a turn as templates know it."""
+    message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    if turn.thinking:
+        message |= {"thinking": turn.thinking, "reasoning_content": turn.thinking}
+    if turn.tool_calls:
+        message["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call.id,
+                "function": {"name": call.name, "arguments": dict(call.arguments), "index": call.index},
+            }
+            for call in turn.tool_calls
+        ]
+    if turn.tool_name:
+        message |= {"tool_name": turn.tool_name, "name": turn.tool_name}
+    if turn.tool_call_id:
+        message["tool_call_id"] = turn.tool_call_id
+    return message
+
+
+def plan(model: ServedModel, request: GenerationRequest) -> Layout:
+    """Check that a model can do what a request asks, and collect the turns.
+
+    Raises:
+        Unsupported: It cannot.
+        InvalidInput: The request contradicts itself.
+    """
+    can = capabilities(model)
+    if "completion" not in can:
+        kind = "chat" if request.messages is not None else "generate"
+        raise Unsupported(f'"{request.model}" does not support {kind}')
+    wants = {
+        "tools": bool(request.tools) and request.tool_choice != "none",
+        "insert": bool(request.suffix),
+        "thinking": bool(request.think),
+    }
+    for capability, wanted in wants.items():
+        if wanted and capability not in can:
+            raise Unsupported(f'"{request.model}" does not support {capability}')
+    turns = _turns(model, request)
+    if any(turn.images for turn in turns) or request.images:
+        raise Unsupported(f'"{request.model}" does not support images: it is a text model')
+    if request.tool_choice not in ("auto", "none", "required", *names_of(request.tools)):
+        raise InvalidInput(f"tool_choice names {request.tool_choice!r}, which is none of the tools")
+    thinks = (request.think is None or bool(request.think)) if "thinking" in can else None
+    return Layout(model, request, turns, thinks)
+
+
+def _turns(model: ServedModel, request: GenerationRequest) -> tuple[Turn, ...]:
+    own_system = str(model.facts.get("system") or "") if request.system is None else request.system
+    system = (Turn("system", own_system),) if own_system else ()
+    own = tuple(Turn(str(said["role"]), str(said["content"])) for said in model.facts.get("messages") or ())
+    if request.messages is None:
+        if request.raw:
+            return ()
+        return (*system, *own, Turn("user", request.prompt or "", images=request.images))
+    turns = (*own, *request.messages)
+    return turns if turns and turns[0].role == "system" else (*system, *turns)
+
+
+async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
+    """Lay a request out so that it fits the context.
+
+    Raises:
+        ContextExceeded: It does not fit, and may not be cut.
+    """
+    request = layout.request
+    if runner.lays_out and layout.turns:
+        turns, _ = await _fitting(layout, runner, layout.turns, _plain)
+        return Prompt(turns=turns)
+    before = await runner.detokenize(list(request.context)) if request.context else ""
+    if not layout.turns or (request.suffix and "suffix" not in _names(layout)):
+        prompt = Prompt(before + (request.prompt or ""), suffix=request.suffix)
+    else:
+        _, text = await _fitting(layout, runner, layout.turns, lambda turns: before + layout.text(turns))
+        prompt = Prompt(text)
+    return await _cut(prompt, request, runner)
+
+
+def _names(layout: Layout) -> frozenset[str]:
+    language, template = layout.template
+    return go_template.parse(template).names if language == "go" else frozenset()
+
+
+def _plain(turns: Sequence[Turn]) -> str:
+    return " ".join(turn.content for turn in turns)
+
+
+async def _fitting(
+    layout: Layout, runner: Runner, turns: tuple[Turn, ...], lay_out: Callable[[Sequence[Turn]], str]
+) -> tuple[tuple[Turn, ...], str]:
+    """Drop as few of the oldest turns as needed; system messages and the last turn always stay."""
+    fits = _measure(runner)
+    text = lay_out(turns)
+    if layout.request.messages is None or await fits(text):
+        return turns, text
+    if not layout.request.truncate:
+        raise ContextExceeded
+    droppable = [number for number, turn in enumerate(turns[:-1]) if turn.role != "system"]
+    low, high = 1, len(droppable)
+    while low < high:  # the fewest dropped turns that fit
+        middle = (low + high) // 2
+        if await fits(lay_out(_without(turns, droppable[:middle]))):
+            high = middle
+        else:
+            low = middle + 1
+    kept = _without(turns, droppable[:low])
+    return kept, lay_out(kept)
+
+
+def _without(turns: tuple[Turn, ...], dropped: Sequence[int]) -> tuple[Turn, ...]:
+    return tuple(turn for number, turn in enumerate(turns) if number not in set(dropped))
+
+
+def _measure(runner: Runner) -> Callable[[str], Awaitable[bool]]:
+    async def fits(text: str) -> bool:
+        # A token stands for at least one byte: what has fewer bytes than the context has tokens need not be counted.
+        if runner.context is None or len(text.encode(errors="replace")) + _RESERVED < runner.context:
+            return True
+        return len(await runner.tokenize(text)) < runner.context
+
+    return fits
+
+
+async def _cut(prompt: Prompt, request: GenerationRequest, runner: Runner) -> Prompt:
+    """Leave out the middle of a prompt that is too long even alone: its first ``num_keep`` tokens and its end stay."""
+    if runner.context is None or prompt.suffix or await _measure(runner)(prompt.text):
+        return prompt
+    if not request.truncate:
+        raise ContextExceeded
+    tokens = await runner.tokenize(prompt.text)
+    room = max(1, runner.context - min(_RESERVED, runner.context // 4))
+    keep = max(0, min(int(request.options.get("num_keep", 4)), room // 2))
+    return replace(prompt, tokens=(*tokens[:keep], *tokens[keep + len(tokens) - room :]))
