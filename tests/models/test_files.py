@@ -13,6 +13,7 @@ import pytest
 
 from smidgen.errors import InvalidInput, OutOfResources, ReferenceNotFound
 from smidgen.models.files import (
+    TEMPORARY_PREFIX,
     atomic_folder,
     atomic_path,
     atomic_write,
@@ -122,3 +123,33 @@ def test_too_little_disk_is_refused_before_starting(tmp_path: Path) -> None:
     require_free(place, 1)
     with pytest.raises(OutOfResources, match="MB are needed"):
         require_free(place, free_bytes(place) + 10**12)
+
+
+def test_what_a_writer_keeps_to_its_owner_is_shared_as_usual(tmp_path: Path) -> None:
+    """safetensors writes its files for the owner alone."""
+    (tmp_path / "usual").write_text("")
+    usual = (tmp_path / "usual").stat().st_mode
+    with atomic_path(tmp_path / "alone.bin") as path:
+        path.unlink()
+        path.touch(mode=0o600)
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights").touch(mode=0o600)
+    assert (tmp_path / "alone.bin").stat().st_mode == usual
+    assert (tmp_path / "folder" / "inner" / "weights").stat().st_mode & 0o444 == usual & 0o444
+
+
+def test_the_leftovers_of_a_killed_safetensors_writer_bear_the_prefix(tmp_path: Path) -> None:
+    """It writes beside its target under a name of its own, which has to be swept up with ours."""
+    program = """
+import os, signal, sys, threading, torch
+from safetensors.torch import save_file
+def kill():
+    while not any(name.startswith(".tmp") for name in os.listdir(sys.argv[1])):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=kill, daemon=True).start()
+save_file({"weight": torch.zeros(1 << 24)}, os.path.join(sys.argv[1], "large.safetensors"))
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert all(name.startswith(TEMPORARY_PREFIX) for name in os.listdir(tmp_path) if name != "large.safetensors")

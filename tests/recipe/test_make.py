@@ -77,7 +77,7 @@ def test_the_folder_holds_what_is_promised(stored, cut, fewer_tokens):
         assert "<html" in (outcome.folder / "report.html").read_text()
         assert (outcome.folder / "Modelfile").read_text().startswith("FROM ./model.gguf\n")
         assert json.loads((outcome.folder / "receipt.json").read_text()) == json.loads(json.dumps(outcome.receipt))
-        assert not [path for path in outcome.folder.rglob("*") if path.name.startswith(".tmp-")]
+        assert not [path for path in outcome.folder.rglob("*") if path.name.startswith(".tmp")]
         assert outcome.met and not outcome.already_done
     card = (cut.folder / "README.md").read_text()
     assert "license: mit" in card and "base_model: org/tiny" in card

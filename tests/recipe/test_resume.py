@@ -33,7 +33,7 @@ def test_killed_five_times_it_ends_as_undisturbed(source, data, tmp_path, killed
     receipt = json.loads((out / "receipt.json").read_text())
     operations = [step["operation"] for step in receipt["steps"]]
     assert operations[0] == "prune" and {"distill", "quantize"} <= set(operations)
-    assert not [path for path in out.rglob("*") if path.name.startswith(".tmp-")]
+    assert not [path for path in out.rglob("*") if path.name.startswith(".tmp")]
     assert {path.name for path in (out / ".smidgen").iterdir()} == {"lock", "plan.json"}
 
     again = apply(out / "recipe.yaml", out=tmp_path / "again")

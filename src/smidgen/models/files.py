@@ -15,7 +15,9 @@ from typing import IO, BinaryIO
 from smidgen.errors import InvalidInput, OutOfResources, ReferenceNotFound
 from smidgen.progress import Event, Progress, silent
 
-TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_PREFIX = ".tmp"
+"""Of what is not finished; safetensors' own unfinished files begin so too."""
+
 CHUNK = 1 << 22
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -86,7 +88,8 @@ def sync_file(path: Path) -> None:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Lend a temporary path beside `path`; what was written there takes its name when the block ends well.
 
-    For writers that want a path of their own. The temporary name keeps the suffix. When the block raises, the
+    For writers that want a path of their own. The temporary name keeps the suffix, and the file has the usual rights
+    whatever the writer gave it. When the block raises, the
     temporary file goes and `path` stays as it was; a killed process leaves at most a file whose name begins
     with `TEMPORARY_PREFIX`.
 
@@ -101,7 +104,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise writing_error(target, error) from error
     try:
+        usual = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(usual)
         sync_file(temporary)
         try:
             os.replace(temporary, target)
@@ -165,6 +170,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         raise writing_error(target, error) from error
     try:
         yield temporary
+        _share_tree(temporary)
         _sync_tree(temporary)
         try:
             if target.exists():
@@ -182,6 +188,14 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _share_tree(folder: Path) -> None:
+    """Let whoever may read the folder read its files: safetensors writes its own for the owner alone."""
+    readable = folder.stat().st_mode & 0o444
+    for place in folder.rglob("*"):
+        if place.is_file() and not place.is_symlink():
+            place.chmod(place.stat().st_mode | readable)
 
 
 def _sync_tree(folder: Path) -> None:
