@@ -25,117 +25,14 @@ import xllamacpp.xllamacpp
 
 from smidgen import formats
 from smidgen.data.resolve import resolve
-from smidgen.errors import SmidgenError, Unsupported
+from smidgen.errors import SmidgenError
 from smidgen.evaluate.windows import Text
 from smidgen.export import gguf, runnable
 from smidgen.models.load import load_local
 from smidgen.models.model import Model, PackedTensor
 from smidgen.recipe.materials import Materials
+from smidgen.recipe.presets import PRESETS, types
 from smidgen.shrink.statistics import collect
-
-PRESETS = {
-    "q2_k": "q2_k",
-    "q3_k_s": "q3_k",
-    "q3_k_m": "q3_k",
-    "q3_k_l": "q3_k",
-    "q4_0": "q4_0",
-    "q4_1": "q4_1",
-    "iq4_nl": "iq4_nl",
-    "iq4_xs": "iq4_xs",
-    "q4_k_s": "q4_k",
-    "q4_k_m": "q4_k",
-    "q5_0": "q5_0",
-    "q5_1": "q5_1",
-    "q5_k_s": "q5_k",
-    "q5_k_m": "q5_k",
-    "q6_k": "q6_k",
-    "q8_0": "q8_0",
-}
-"""The type that most matrices get in each preset."""
-
-FALLBACK = {
-    "iq4_xs": "iq4_nl",
-    "q2_k": "q4_0",
-    "q3_k": "q4_0",
-    "q4_k": "q5_0",
-    "q5_k": "q5_1",
-    "q6_k": "q8_0",
-}
-"""What a matrix gets whose rows the type's blocks do not divide."""
-
-
-def types(model: Model, preset: str) -> dict[str, str]:
-    """Return the type of every matrix in a preset, with an importance matrix.
-
-    Raises:
-        Unsupported: The model has experts, whose rules are others.
-    """
-    anatomy, usual = model.anatomy, PRESETS[preset]
-    if any(block.experts for block in anatomy.blocks):
-        raise Unsupported("The presets' rules for models with experts are not known here.")
-    count, found = len(anatomy.blocks), {}
-    for name in anatomy.matrices():
-        found[name] = usual
-    for index, block in enumerate(anatomy.blocks):
-        groups = block.query_heads // max(1, block.key_value_heads)
-        fused = block.projections["query"].path == block.projections["value"].path
-        rules = {"down": _down(preset, index, count), "output": _output(preset)}
-        rules["value"] = _fused(preset) if fused else _value(preset, index, count, groups)
-        for role, special in rules.items():
-            if special:
-                found[block.projections[role].weight] = special
-    last = f"{anatomy.embedding if anatomy.tied else anatomy.head}.weight"
-    if usual != "q8_0":
-        found[last] = "q6_k" if formats.find(usual).fits(anatomy.hidden_size) else "q8_0"
-    return {name: _fitting(each, model.weight(name).shape[1]) for name, each in found.items()}
-
-
-def _more_bits(index: int, count: int) -> bool:
-    """Whether the medium presets give a block's weakest matrices more bits: the ends, and every third between."""
-    return index < count // 8 or index >= 7 * count // 8 or (index - count // 8) % 3 == 2
-
-
-def _value(preset: str, index: int, count: int, groups: int) -> str | None:
-    shared = groups >= 4
-    rules = {
-        "q2_k": "q4_k" if shared else "q3_k",
-        "q3_k_m": "q5_k" if index < 2 else "q4_k",
-        "q3_k_l": "q5_k",
-        "iq4_nl": "q5_k" if shared else None,
-        "iq4_xs": "q5_k" if shared else None,
-        "q4_k_s": "q5_k" if index < 4 else None,
-        "q4_k_m": "q6_k" if _more_bits(index, count) else None,
-        "q5_k_m": "q6_k" if _more_bits(index, count) else None,
-    }
-    return rules.get(preset)
-
-
-def _down(preset: str, index: int, count: int) -> str | None:
-    early = index < count // 8
-    rules = {
-        "q2_k": "q3_k",
-        "q3_k_m": "q5_k" if index < count // 16 else "q4_k",
-        "q3_k_l": "q5_k",
-        "q4_0": "q4_1" if early else None,
-        "q5_0": "q5_1" if early else None,
-        "q4_k_s": "q5_k" if early else None,
-        "q4_k_m": "q6_k" if _more_bits(index, count) else None,
-        "q5_k_m": "q6_k" if _more_bits(index, count) else None,
-    }
-    return rules.get(preset)
-
-
-def _output(preset: str) -> str | None:
-    return {"q2_k": "q3_k", "q3_k_m": "q4_k", "q3_k_l": "q5_k"}.get(preset)
-
-
-def _fused(preset: str) -> str | None:
-    return {"q3_k_m": "q4_k", "q3_k_l": "q4_k", "q4_k_m": "q5_k", "q5_k_m": "q6_k"}.get(preset)
-
-
-def _fitting(name: str, columns: int) -> str:
-    found = name if formats.find(name).fits(columns) else FALLBACK[name]
-    return found if formats.find(found).fits(columns) else "float16"
 
 
 def rounded(weight: torch.Tensor, name: str, importance: torch.Tensor | None) -> PackedTensor:

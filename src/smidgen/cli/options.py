@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
 import re
 import sys
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -122,7 +124,8 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     if "settings" not in own:
         return command
     shared = inspect.signature(everywhere, eval_str=True).parameters
-    both = [*(each for name, each in own.items() if name != "settings"), *shared.values()]
+    mine = [each for name, each in own.items() if name != "settings"]
+    both = [*mine, *_without_taken(mine, list(shared.values()))]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in both]
 
     @functools.wraps(command)
@@ -134,6 +137,27 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     prepared.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     prepared.__annotations__ = {each.name: each.annotation for each in parameters}
     return prepared
+
+
+def _without_taken(own: list[inspect.Parameter], shared: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return the shared parameters without the short names that a command gives to options of its own."""
+    taken = {name for each in own for name in _names(each) if not name.startswith("--")}
+
+    def freed(each: inspect.Parameter) -> inspect.Parameter:
+        if not taken & {*_names(each)}:
+            return each
+        kind, option, *rest = typing.get_args(each.annotation)
+        option = copy.copy(option)
+        option.param_decls = tuple(name for name in option.param_decls if name not in taken)
+        return each.replace(annotation=Annotated[(kind, option, *rest)])
+
+    return [freed(each) for each in shared]
+
+
+def _names(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """Return the names that an option has on the command line, where it gives them itself."""
+    details = typing.get_args(parameter.annotation)[1:]
+    return next((tuple(each.param_decls or ()) for each in details if hasattr(each, "param_decls")), ())
 
 
 def prepare_process(settings: Settings) -> None:

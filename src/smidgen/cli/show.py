@@ -17,25 +17,56 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a folder or a .gguf file.")],
     settings: Settings,
+    licence: Annotated[bool, typer.Option("--license", help="Only the text of its licence.")] = False,
+    modelfile: Annotated[bool, typer.Option("--modelfile", help="Only a Modelfile that makes the same again.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Only the options that it brings.")] = False,
+    template: Annotated[bool, typer.Option("--template", help="Only its layout of conversations.")] = False,
+    system: Annotated[bool, typer.Option("--system", help="Only its system message.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also its metadata and every tensor, or every configured value.")
+    ] = False,
 ) -> None:
     """Show what a model is: size, formats, context, licence, and what was done to it.
 
     Nothing is fetched: of a model of the catalog that is not in the store, the published facts are shown.
     """
+    from smidgen.cli import _about
     from smidgen.export import runnable
     from smidgen.models.facts import inspect
 
     screen = Screen(settings.json, settings.quiet)
+    choices = {
+        "license": licence,
+        "modelfile": modelfile,
+        "parameters": parameters,
+        "template": template,
+        "system": system,
+    }
+    part = _about.only_one(choices)
     try:
         with screen.progress() as progress:
-            facts = inspect(runnable.find(model, offline=True, progress=progress))
+            local = runnable.find(model, offline=True, progress=progress)
     except SourceUnavailable:
         entry = published(model)
-        if entry is None:
+        if entry is None or part is not None:
             raise
         screen.result(entry, lambda: screen.table((entry["name"], ""), _published_rows(entry)))
         return
-    screen.result(facts.to_dict(), lambda: screen.table((facts.name, ""), rows(facts)))
+    if part is not None:
+        text = _about.part(local, part)
+        screen.result({part: text}, lambda: screen.text(text))
+        return
+    facts = inspect(local)
+    more = _about.details(local) if verbose else {}
+    screen.result(facts.to_dict() | more, lambda: _show(screen, facts, more))
+
+
+def _show(screen: Screen, facts: Facts, more: dict[str, Any]) -> None:
+    screen.table((facts.name, ""), rows(facts))
+    if more:
+        screen.table(("metadata", "value"), more["metadata"].items())
+        tensors = [(each["name"], each["type"], "x".join(map(str, each["shape"]))) for each in more["tensors"]]
+        screen.table(("tensor", "format", "shape"), tensors)
 
 
 def published(model: str) -> dict[str, Any] | None:

@@ -118,6 +118,8 @@ def from_store(stored: StoredModel) -> LocalModel:
 
     facts = stored.facts
     ggufs = [name for name in stored.digests if name.lower().endswith(".gguf")]
+    if facts.get("weights") in stored.digests:  # beside adapters and drafts, which are GGUF files too
+        ggufs = [facts["weights"]]
     layout = _layout.select(stored.digests)
     if len(ggufs) == 1 and not layout.weights:
         kind: Literal["gguf", "safetensors"] = "gguf"
