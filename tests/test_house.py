@@ -33,7 +33,20 @@ def test_the_package_is_instant_and_light():
 
 
 def test_the_public_names_are_pinned():
-    verbs = ["apply", "distill", "finetune", "load", "make", "measure", "prune", "pull", "quantize", "run", "verify"]
+    verbs = [
+        "apply",
+        "distill",
+        "finetune",
+        "load",
+        "make",
+        "measure",
+        "merge",
+        "prune",
+        "pull",
+        "quantize",
+        "run",
+        "verify",
+    ]
     assert smidgen.__all__ == ["__version__", *verbs]
     assert set(smidgen.__all__) <= set(dir(smidgen))
 

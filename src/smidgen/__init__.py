@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from smidgen.recipe.verify import verify as verify
     from smidgen.verbs import distill as distill
     from smidgen.verbs import finetune as finetune
+    from smidgen.verbs import merge as merge
     from smidgen.verbs import prune as prune
     from smidgen.verbs import pull as pull
     from smidgen.verbs import quantize as quantize
@@ -32,6 +33,7 @@ _VERBS = {
     "load": "smidgen.models.load",
     "make": "smidgen.recipe.make",
     "measure": "smidgen.evaluate.measure",
+    "merge": "smidgen.verbs",
     "prune": "smidgen.verbs",
     "pull": "smidgen.verbs",
     "quantize": "smidgen.verbs",
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "make",
     "measure",
+    "merge",
     "prune",
     "pull",
     "quantize",

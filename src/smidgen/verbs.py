@@ -285,6 +285,7 @@ def finetuned(
     model: Model,
     *,
     data: str | Path | None,
+    from smidgen.shrink.finetune.zeros import require_keepable
     checkpoints: Path | None,
     seed: int,
     offline: bool,
@@ -293,6 +294,7 @@ def finetuned(
 ) -> FinetuneResult:
     """Train a loaded model; `finetune` says what the arguments mean. Returns curves and adapter as well."""
     operation = Step("finetune", {"seed": seed, **options}).build()
+    require_keepable(model, apart=apart is not None)
     found = _materials(model, data, 1, seed, offline, progress)
     with tempfile.TemporaryDirectory() as temporary:
         folder = checkpoints or Path(temporary)
@@ -319,6 +321,31 @@ def run(
     prompt: str,
     *,
     system: str | None = None,
+def merge(adapter: str | Path, model: str | Model, *, offline: bool = False, progress: Progress = silent) -> Model:
+    """Work an adapter that was kept apart into the weights of its base.
+
+    Where single weights of the base were pruned, they stay zero.
+
+    Args:
+        adapter: A folder as PEFT keeps it, or a GGUF as llama.cpp takes it.
+        model: The base, loaded or by name; the one given stays as it was.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+
+    Raises:
+        ReferenceNotFound: There is no such adapter or model.
+        InvalidInput: The adapter is for another model.
+        Unsupported: It is a DoRA, and single weights of the base were pruned.
+
+    Example:
+        tuned = smidgen.merge("tickets-adapter", "smollm2:135m")
+    """
+    from smidgen.shrink.finetune import reading
+
+    path = reading.find(adapter)
+    return reading.merge(path, _loaded(model, offline, progress))
+
+
     raw: bool = False,
     threads: int | None = None,
     offline: bool = False,

@@ -50,6 +50,7 @@ def command(
     """
     from smidgen import verbs
     from smidgen.shrink.finetune.objectives import build
+    from smidgen.shrink.finetune.zeros import require_keepable
 
     screen = Screen(settings.json, settings.quiet)
     if out.lower().endswith(".gguf"):
@@ -66,8 +67,10 @@ def command(
     _step.require_able(settings, parameters * (OWN_WEIGHTS if options["method"] == "full" else 1), path)
     checkpoints = checkpoint_folder(["finetune", source.sha256, data, settings.seed, options])
     with screen.progress() as progress:
+        loaded = verbs.load_as_stored(source, options, progress)
+        require_keepable(loaded, apart=apart)
         result = verbs.finetuned(
-            verbs.load_as_stored(source, options, progress),
+            loaded,
             data=data,
             checkpoints=checkpoints,
             seed=settings.seed,

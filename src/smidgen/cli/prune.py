@@ -83,14 +83,14 @@ def _checked(out: str | None, *, force: bool) -> Path:
 def _require_runnable(local: LocalModel, options: dict[str, Any]) -> None:
     """Refuse an uneven cut whose GGUF nothing could run, before any work."""
     from smidgen.export import gguf
-    from smidgen.models import families
+    from smidgen.models import families, uneven_gguf
     from smidgen.models.checkpoint import gguf as container
     from smidgen.models.checkpoint.safetensors import read_config
 
     if not Prune(**options).makes_uneven:
         return
     if local.kind == "gguf":
-        family = families.for_gguf(container.read(local.path).metadata)
+        family = families.for_gguf(uneven_gguf.even_metadata(container.read(local.path).metadata))
     else:
         config = read_config(local.path)
         family = families.for_architecture(str((config.get("architectures") or [None])[0]))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
 from smidgen.errors import Unsupported
-from smidgen.export import _uneven
 from smidgen.export.gguf import require_writable
+from smidgen.models import uneven_gguf
+from smidgen.models.centring import centred_weight
 from smidgen.models.checkpoint import gguf
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 from smidgen.models.files import atomic_path, make_folder
+from smidgen.models.uneven import row_config
+from smidgen.shrink.finetune.zeros import require_keepable
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from smidgen.shrink.finetune.adapters import Adapter
 
 GGUF = "adapter.gguf"
+_MERGE = "Merge it into the model: smidgen merge ADAPTER --into MODEL --out FOLDER"
 
 
 def write(adapter: Adapter, model: Model, folder: Path) -> None:
@@ -30,10 +35,15 @@ def write(adapter: Adapter, model: Model, folder: Path) -> None:
         adapter: What was trained.
         model: What it was trained on.
         folder: Created where missing.
+
+    Raises:
+        Unsupported: Single weights of the model were pruned, and where the adapter is put on it would fill them.
     """
     from safetensors.torch import save_file
 
     from smidgen.shrink.finetune.adapters import CONFIG_FILE, WEIGHTS_FILE
+
+    require_keepable(model, apart=True)
 
     make_folder(folder)
     origin = model.lineage.origin
@@ -45,8 +55,7 @@ def write(adapter: Adapter, model: Model, folder: Path) -> None:
     for name, content in ((CONFIG_FILE, plain), (LINEAGE_FILE, model.lineage.to_dict())):
         with atomic_path(folder / name) as temporary:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
-    runs = not _uneven.differs(model) or model.family.uneven_gguf_architecture is not None
-    if runs and not adapter.decomposed:
+    with suppress(Unsupported):  # what llama.cpp cannot put on is left out
         write_gguf(adapter, model, folder / GGUF)
 
 
@@ -63,8 +72,8 @@ def write_gguf(adapter: Adapter, model: Model, path: Path, *, float_format: str 
         Unsupported: It is a DoRA, or on a layer that has no place in GGUF, or llama.cpp cannot run the model.
     """
     if adapter.decomposed:
-        raise Unsupported("llama.cpp runs no DoRA adapters.", remedy="Merge it into the model, or train a LoRA.")
-    differs, family = _uneven.differs(model), model.family
+        raise Unsupported("llama.cpp runs no DoRA adapters.", remedy=_MERGE)
+    differs, family = uneven_gguf.differs(model.config), model.family
     require_writable(family, uneven=differs)
     metadata: dict[str, Any] = {
         "general.architecture": family.uneven_gguf_architecture if differs else family.gguf_architecture,
@@ -73,12 +82,15 @@ def write_gguf(adapter: Adapter, model: Model, path: Path, *, float_format: str 
         "adapter.lora.alpha": float(adapter.alpha),
     }
     names, tensors = family.gguf_names(model.config), []
+    anatomy, own = model.anatomy, family.gguf_metadata(model.config)
     for target in adapter.targets:
         weight = f"{target}.weight"
-        if weight not in names:
-            raise Unsupported(f"The adapter is on {target!r}, which has no place in GGUF.")
+        if list(names.values()).count(names.get(weight, "")) != 1:
+            raise Unsupported(f"The adapter is on {target!r}, which has no place in GGUF.", remedy=_MERGE)
         first, second = (adapter.weights[f"base_model.model.{target}.lora_{each}.weight"] for each in "AB")
-        order = family.gguf_rows(weight, _uneven.config_of(model, weight))
+        # The factor that writes is changed as the weight itself is in the model's own file.
+        second = centred_weight(anatomy, weight, second) * family.gguf_factor(weight, own)
+        order = family.gguf_rows(weight, row_config(model.config, anatomy, weight))
         second = second if order is None else second[order]
         tensors += [
             _stored(f"{names[weight]}.lora_a", first, float_format),

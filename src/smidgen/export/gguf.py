@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
 from smidgen.errors import Unsupported
-from smidgen.export import _uneven
+from smidgen.models import uneven_gguf
 from smidgen.models.centring import centred_weight
 from smidgen.models.checkpoint import gguf, tokenizer
 from smidgen.models.files import atomic_path
+from smidgen.models.uneven import row_config
 from smidgen.progress import Event, Progress, silent
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write(model: Model, path: Path, *, float_format: str = "float16", progress: 
     Raises:
         Unsupported: The family or the tokenizer has no place in GGUF, or llama.cpp cannot run blocks that differ.
     """
-    require_writable(model.family, uneven=_uneven.differs(model))
+    require_writable(model.family, uneven=uneven_gguf.differs(model.config))
     for packed in model.packed.values():
         formats.find(packed.format).require_ggml_type()
     metadata, sharers = file_metadata(model), _sharers(_names(model))
@@ -94,8 +95,9 @@ def file_metadata(model: Model) -> dict[str, Any]:
         general["general.base_model.0.organization"] = origin.base_model.partition("/")[0]
     rows = model.anatomy.vocabulary_size
     own = model.family.gguf_metadata(model.config)
-    if _uneven.differs(model):
-        general["general.architecture"], own = model.family.uneven_gguf_architecture, _uneven.metadata(model, own)
+    if uneven_gguf.differs(model.config):
+        general["general.architecture"] = model.family.uneven_gguf_architecture
+        own = uneven_gguf.metadata(model.family, model.config, own)
     return general | own | tokenizer.to_gguf(model.tokenizer, rows, name)
 
 
@@ -118,12 +120,9 @@ def _names(model: Model) -> dict[str, str]:
     Raises:
         Unsupported: A parameter has none, so that the file would compute something else.
     """
-    names = model.family.gguf_names(model.config)
-    if _uneven.differs(model):
-        names = _uneven.names(model, names)
-    lost = next(
-        (name for name, _ in model.module.named_parameters() if name not in {**names, **_uneven.idle(model)}), None
-    )
+    names = uneven_gguf.names(model.family, model.config)
+    placed = {*names, *uneven_gguf.idle(model.family, model.config)}
+    lost = next((name for name, _ in model.module.named_parameters() if name not in placed), None)
     if lost is not None:
         raise Unsupported(
             f"The weight {lost!r} has no place in a GGUF of the architecture {model.family.gguf_architecture!r}.",
@@ -179,7 +178,7 @@ def _data(model: Model, name: str, number_format: str) -> Any:
         if anatomy.norm_offset and name in anatomy.norm_weights():
             weight = weight + anatomy.norm_offset  # llama.cpp multiplies by what is stored
         data = formats.find(number_format).quantize(weight.reshape(-1, weight.shape[-1]))
-    order = model.family.gguf_rows(name, _uneven.config_of(model, name))
+    order = model.family.gguf_rows(name, row_config(model.config, anatomy, name))
     if order is not None:
         data = data[order]
     return data.contiguous().numpy()
@@ -218,6 +217,6 @@ def _extras(model: Model) -> Iterator[gguf.StoredTensor]:
     for stored_name, values in model.family.gguf_extras(model.config).items():
         raw = float32.quantize(values.reshape(1, -1))
         yield gguf.StoredTensor(stored_name, tuple(values.shape), float32.require_ggml_type(), raw.numpy())
-    for stored_name, shape in _uneven.zeros(model).items():
+    for stored_name, shape in uneven_gguf.zeros(model.family, model.config).items():
         raw = float32.quantize(torch.zeros(shape))
         yield gguf.StoredTensor(stored_name, shape, float32.require_ggml_type(), raw.numpy())

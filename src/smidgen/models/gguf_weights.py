@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smidgen.errors import DamagedFile, Unsupported
-from smidgen.models import experts, families
+from smidgen.models import experts, families, uneven, uneven_gguf
 from smidgen.models.checkpoint import gguf
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class GgufWeights:
             Unsupported: Its architecture or a tensor of it is not known.
         """
         file = gguf.read(path)
-        family = families.for_gguf(file.metadata)
+        family = families.for_gguf(uneven_gguf.even_metadata(file.metadata))
         weights = cls(file, family, _config(family, file))
         weights._check()
         return weights
@@ -52,20 +52,18 @@ class GgufWeights:
     @cached_property
     def names(self) -> dict[str, str]:
         """Name in the file by state-dictionary name."""
-        return self.family.gguf_names(self.config)
+        return uneven_gguf.names(self.family, self.config)
+
+    @cached_property
+    def unstored(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every norm that the model has and the file lacks, since an attention behind it is not there."""
+        hidden = self.family.anatomy(self.config).hidden_size
+        return {name: (hidden,) for name in uneven_gguf.idle(self.family, self.config)}
 
     @cached_property
     def stored(self) -> dict[str, gguf.StoredTensor]:
         """Every weight's tensor; where several share one, its slices in the order of their names."""
-        sharers: dict[str, list[str]] = {}
-        for name, stored in self.names.items():
-            sharers.setdefault(stored, []).append(name)
-        found: dict[str, gguf.StoredTensor] = {}
-        for stored, members in sharers.items():
-            tensor = self.file.tensors[stored]
-            slices = [tensor] if len(members) == 1 else tensor.slices()
-            found |= dict(zip(members, slices, strict=True))
-        return found
+        return stored_weights(self.file, self.names)
 
     def read(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """Return weights as the module has them.
@@ -76,25 +74,21 @@ class GgufWeights:
         """
         import torch
 
-        norms, offset = self._norms, self._offset
+        anatomy = self.family.anatomy(self.config)
+        norms, offset = anatomy.norm_weights(), anatomy.norm_offset
         found = {}
         for name in names:
+            if name in self.unstored:
+                found[name] = torch.ones(self.unstored[name], dtype=dtype)
+                continue
             # What llama.cpp expects added to a norm's weight is taken off, what it expects multiplied divided out.
             values = torch.from_numpy(self.stored[name].floats() - np.float32(offset * (name in norms)))
-            order = self.family.gguf_rows(name, self.config)
+            order = self.family.gguf_rows(name, uneven.row_config(self.config, anatomy, name))
             weight = (values if order is None else values[torch.argsort(order)]).to(dtype)
             if (factor := self.family.gguf_factor(name, self.file.metadata)) != 1:
                 weight /= factor
             found[name] = weight
         return found
-
-    @cached_property
-    def _norms(self) -> frozenset[str]:
-        return self.family.anatomy(self.config).norm_weights()
-
-    @cached_property
-    def _offset(self) -> float:
-        return self.family.anatomy(self.config).norm_offset
 
     def _check(self) -> None:
         """Check that the file holds the tensors that its metadata promise, in their shapes, and no others."""
@@ -102,7 +96,8 @@ class GgufWeights:
         missing = next((stored for stored in names.values() if stored not in tensors), None)
         if missing is not None:
             raise DamagedFile(f"{path} lacks the tensor {missing!r}.", remedy=_AGAIN)
-        known = {*names.values(), *self.family.gguf_extras(self.config)}
+        idle = uneven_gguf.zeros(self.family, self.config)
+        known = {*names.values(), *self.family.gguf_extras(self.config), *idle}
         foreign = next((name for name in tensors if name not in known), None)
         if foreign is not None:
             raise Unsupported(
@@ -127,6 +122,24 @@ class GgufWeights:
                 )
 
 
+def stored_weights(file: gguf.GgufFile, names: Mapping[str, str]) -> dict[str, gguf.StoredTensor]:
+    """Return every weight's tensor in a file; where several share one, its slices in the order of their names.
+
+    Args:
+        file: The file.
+        names: Name in the file by state-dictionary name.
+    """
+    sharers: dict[str, list[str]] = {}
+    for name, stored in names.items():
+        sharers.setdefault(stored, []).append(name)
+    found: dict[str, gguf.StoredTensor] = {}
+    for stored, members in sharers.items():
+        tensor = file.tensors[stored]
+        slices = [tensor] if len(members) == 1 else tensor.slices()
+        found |= dict(zip(members, slices, strict=True))
+    return found
+
+
 def _config(family: families.Family, file: gguf.GgufFile) -> Any:
     from huggingface_hub.errors import StrictDataclassError
 
@@ -134,7 +147,8 @@ def _config(family: families.Family, file: gguf.GgufFile) -> Any:
         name: tensor.floats() if len(tensor.shape) == 1 else tensor.data for name, tensor in file.tensors.items()
     }
     try:
-        return family.config_from_gguf(file.metadata, vectors)
+        config = family.config_from_gguf(uneven_gguf.even_metadata(file.metadata), vectors)
+        return uneven_gguf.with_counts(config, family, file)
     except StrictDataclassError as error:
         reason = str(error).strip().rpartition("\n")[2].strip()
         raise DamagedFile(f"The metadata of {file.path} cannot be: {reason}") from error
@@ -146,6 +160,6 @@ def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
     kind = families.module_class(config)
     with torch.device("meta"):
-        module = kind(config)
-        experts.take_apart(module, families.for_architecture(kind.__name__).anatomy(config))
+        anatomy = families.for_architecture(kind.__name__).anatomy(config)
+        module = experts.take_apart(uneven.fit(kind(config), anatomy), anatomy)
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}

@@ -114,7 +114,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
     """
     weights = GgufWeights.open(path)
     file, config, family, metadata = weights.file, weights.config, weights.family, weights.file.metadata
-    state = weights.read(weights.names, dtype)
+    state = weights.read([*weights.names, *weights.unstored], dtype)
     model_tokenizer = tokenizer.from_gguf(metadata)
     module = build_module(config, state, path)
     formats: Counter[str] = Counter()

@@ -99,6 +99,14 @@ def block_config(config: Any, index: int) -> Any:
     return _set(config, own)
 
 
+def row_config(config: Any, anatomy: Anatomy, name: str) -> Any:
+    """Return the configuration by whose counts the rows of a weight are ordered: that of its own block."""
+    if counts(config) is None:
+        return config
+    own = next((block.index for block in anatomy.blocks if name.startswith(f"{block.path}.")), None)
+    return config if own is None else block_config(config, own)
+
+
 def adjusted(anatomy: Anatomy, config: Any) -> Anatomy:
     """Return the anatomy with every block's own counts; parts that a block lacks are left out of it."""
     found = counts(config)

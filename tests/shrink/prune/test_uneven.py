@@ -1,23 +1,31 @@
 """Cuts after which blocks differ: they reload, run in llama.cpp, and share out what stays by the scores."""
 
 import json
+import runpy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from smidgen import divergence
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
 from smidgen.export import gguf, safetensors
 from smidgen.inference.scoring import PromptScorer
-from smidgen.models import uneven
-from smidgen.models.load import read_folder
+from smidgen.models import families, uneven
+from smidgen.models.checkpoint import gguf as container
+from smidgen.models.lineage import Lineage, Origin
+from smidgen.models.load import read_folder, read_gguf
+from smidgen.models.model import Model
+from smidgen.shrink.distill.distill import Distill
 from smidgen.shrink.prune.allocation import allocate, outlier_sparsities, standardised
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.prune.structures.head import Head
 from smidgen.shrink.prune.structures.layer import Layer
 from smidgen.shrink.prune.structures.neuron import Neuron
 
+build_tokenizer = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["build_tokenizer"]
 CASES = {
     "heads": Prune("head", allocation=(4, 2, 2)),
     "groups": Prune("head", whole_groups=True, allocation=(2, 4, 2)),
@@ -178,3 +186,76 @@ def test_a_folder_whose_weights_do_not_fit_its_entry_is_refused(tiny_model, wind
     path.write_text(json.dumps(config))
     with pytest.raises(DamagedFile, match="do not fit"):
         read_folder(tmp_path / "model", torch.float32)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_blocks_that_differ_are_read_back_from_a_gguf(tiny_model, windows, tmp_path, case):
+    model = tiny_model("llama", tie_word_embeddings=case != "groups")
+    result = CASES[case].apply(model, windows)
+    gguf.write(result, tmp_path / "model.gguf", float_format="float32")
+    again = read_gguf(tmp_path / "model.gguf", torch.float32)
+    assert shapes(again) == shapes(result) and again.family.architecture == "LlamaForCausalLM"
+    torch.testing.assert_close(logits(again, windows), logits(result, windows), rtol=0, atol=1e-6)
+    gguf.write(again, tmp_path / "again.gguf", float_format="float32")
+    first, second = (container.read(tmp_path / f"{name}.gguf") for name in ("model", "again"))
+    assert first.metadata == second.metadata | {"general.name": first.metadata["general.name"]}
+    assert {name: tensor.data.tobytes() for name, tensor in first.tensors.items()} == {
+        name: tensor.data.tobytes() for name, tensor in second.tensors.items()
+    }
+    safetensors.write(again, tmp_path / "folder", dtype="float32")
+    folder = read_folder(tmp_path / "folder", torch.float32)
+    torch.testing.assert_close(logits(folder, windows), logits(result, windows), rtol=0, atol=1e-6)
+
+
+def test_what_was_read_back_is_cut_healed_and_written_again(tiny_model, windows, tmp_path):
+    model = tiny_model("llama", vocab_size=1024)
+    first = Prune("head", allocation=(4, 0, 2)).apply(model, windows)
+    gguf.write(first, tmp_path / "first.gguf", float_format="float32")
+    read = read_gguf(tmp_path / "first.gguf", torch.float32)
+    cut = Prune("neuron", "l2", allocation=(96, 128, 0)).apply(read, windows)
+    assert [shape[2] for shape in shapes(cut)] == [96, 128, 0] and [shape[0] for shape in shapes(cut)] == [4, 0, 2]
+    healed = Distill(steps=3, batch_size=2, learning_rate=1e-3, patience=0).run(cut, model, windows, windows[:0]).model
+    assert not torch.equal(logits(healed, windows), logits(cut, windows))
+    gguf.write(healed, tmp_path / "second.gguf", float_format="float32")
+    with PromptScorer(tmp_path / "second.gguf", threads=1, context=32) as scorer:
+        found = torch.from_numpy(scorer.logits(windows[0].tolist()).copy())
+    assert float(divergence.kl(logits(healed, windows[:1])[0], found).max()) < 1e-4
+
+
+def test_a_mistral_of_blocks_that_differ_is_read_back_as_one(windows, tmp_path):
+    config = MistralConfig(
+        **{"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2},
+        **{"intermediate_size": 128, "vocab_size": 400, "max_position_embeddings": 256, "sliding_window": 128},
+    )
+    config.architectures = ["MistralForCausalLM"]
+    torch.manual_seed(0)
+    module = MistralForCausalLM(config).eval()
+    family = families.for_architecture("MistralForCausalLM")
+    model = Model(module, build_tokenizer(400), family, Lineage(Origin("tiny", "0" * 64, 1, 1)))
+    result = Prune("head", allocation=(2, 0, 4)).apply(model, windows)
+    gguf.write(result, tmp_path / "model.gguf", float_format="float32")
+    again = read_gguf(tmp_path / "model.gguf", torch.float32)
+    assert again.family.architecture == "MistralForCausalLM" and again.config.sliding_window == 128
+    assert shapes(again) == shapes(result) and again.config.max_position_embeddings == 256
+    torch.testing.assert_close(logits(again, windows), logits(result, windows), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"deci.attention.head_count": [4, 2]}, "count for each of its 3 blocks"),
+        ({"deci.attention.head_count": [4.0, 0.0, 2.0]}, "count for each"),
+        ({"deci.attention.head_count": [4, 1, 2]}, "does not describe 3 blocks"),
+        ({"deci.feed_forward_length": None}, "count for each"),
+        ({"deci.feed_forward_length": [128, 128, 64]}, "in the shape"),
+        ({"deci.attention.head_count": [4, 2, 2], "deci.attention.head_count_kv": [2, 1, 1]}, "lacks the tensor"),
+    ],
+)
+def test_files_whose_counts_cannot_be_are_refused(tiny_model, windows, tmp_path, changes, said):
+    result = Prune("head", allocation=(4, 0, 2)).apply(tiny_model("llama"), windows)
+    gguf.write(result, tmp_path / "model.gguf", float_format="float32")
+    file = container.read(tmp_path / "model.gguf")
+    metadata = {name: value for name, value in (file.metadata | changes).items() if value is not None}
+    container.write(tmp_path / "odd.gguf", metadata, file.tensors.values())
+    with pytest.raises(DamagedFile, match=said):
+        read_gguf(tmp_path / "odd.gguf", torch.float32)

@@ -17,6 +17,7 @@ from smidgen.shrink.finetune._loss import PackedLoss
 from smidgen.shrink.finetune._rounding import Rounding, chosen_formats
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.finetune.packed import on_packed_base
+from smidgen.shrink.finetune.zeros import keep_zeros, pruned_places, require_keepable
 from smidgen.shrink.training import loop
 from smidgen.shrink.training.checkpoints import Checkpoints, fingerprint
 
@@ -67,7 +68,10 @@ class Lesson:
         paths = tuple(name.removesuffix(".weight") for name in _unfrozen(weights, settings.freeze))
         decomposed, alpha = settings.method == "dora", settings.scale
         adapter = Adapter(settings.rank, alpha, paths, decomposed, settings.dropout)
+        require_keepable(self.model, decomposed=decomposed)
+        zeros = pruned_places(copy, paths)
         wrapper = adapter.put_on(copy.module, settings.seed)
+        keep_zeros(copy.module, zeros)
         names = tuple(loop.trainable_names(copy.module, (adapters.TRAINED,)))
         return Trainee(copy, names, adapter, wrapper)
 
@@ -75,11 +79,13 @@ class Lesson:
         self, trainee: Trainee, settings: loop.Training, stage: str, checkpoints: Checkpoints | None
     ) -> loop.TrainingResult:
         """Train a copy in place on all rows; it ends in the weights that were best on the held-out ones."""
+        # The factors of an adapter begin with zeros of their own.
+        keeps = trainee.adapter is None and trainee.model.lineage.has_pruned_weights
         return loop.train(
             trainee.model.module,
             len(self.training.ids),
             PackedLoss(trainee.model, self.training, trainee.rounding),
-            replace(settings, keep_zeros=trainee.model.lineage.has_pruned_weights),
+            replace(settings, keep_zeros=keeps),
             checkpoints=checkpoints,
             evaluate=PackedLoss(trainee.model, self.held_out, trainee.rounding).evaluate,
             progress=_renamed(self.progress, stage),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
 from smidgen.models.model import Model
 from smidgen.models.packed import is_packed, unpacked
+from smidgen.shrink.finetune.zeros import pruned_places, require_keepable
 
 if TYPE_CHECKING:
     import torch
@@ -92,15 +93,20 @@ class Adapter:
     def merged(self, model: Model) -> Model:
         """Return a copy of a model with the adapter worked into its weights; their packed bytes are dropped.
 
+        Where single weights of the model were pruned, they stay zero.
+
         Raises:
             InvalidInput: The adapter belongs to a model of other parts.
+            Unsupported: It is a DoRA, and single weights of the model were pruned.
         """
         from peft import set_peft_model_state_dict
 
+        require_keepable(model, decomposed=self.decomposed)
         result = unpacked(model) if is_packed(model.module) else model.clone()
         missing = sorted({*self.targets} - {path for path, _ in result.module.named_modules()})
         if missing:
             raise InvalidInput(f"The adapter is for a model that has {missing[0]!r}, and this one has not.")
+        zeros = pruned_places(result, self.targets)
         wrapper = self.put_on(result.module, 0)
         try:
             set_peft_model_state_dict(wrapper, dict(self.weights))
@@ -109,6 +115,8 @@ class Adapter:
                 f"The adapter is for a model of other sizes: {str(error).strip().splitlines()[-1].strip()}"
             ) from error
         module = wrapper.merge_and_unload()
+        for path, zero in zeros.items():
+            module.get_submodule(path).weight.data.masked_fill_(zero, 0.0)
         changed = {f"{path}.weight" for path in self.targets}
         packed = {name: each for name, each in model.packed.items() if name not in changed}
         return replace(result, module=module.requires_grad_(True).train(model.module.training), packed=packed)

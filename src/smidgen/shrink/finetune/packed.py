@@ -9,6 +9,7 @@ from smidgen import formats
 from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.models.model import Model, PackedTensor
 from smidgen.models.packed import held
+from smidgen.models.uneven import row_config
 
 
 def on_packed_base(model: Model) -> Model:
@@ -39,14 +40,16 @@ def as_stored(model: Model, path: Path) -> Model:
     from smidgen.models.checkpoint import gguf
 
     file, names, packed = gguf.read(path), model.family.gguf_names(model.config), dict(model.packed)
-    for name in model.anatomy.matrices():
+    anatomy = model.anatomy
+    for name in anatomy.matrices():
         stored = file.tensors[names[name]]
         try:
             number_format = formats.by_ggml_type(stored.type)
         except ReferenceNotFound:
             continue
         if isinstance(number_format, formats.BlockFormat):
-            data, order = torch.from_numpy(stored.data.copy()), model.family.gguf_rows(name, model.config)
+            order = model.family.gguf_rows(name, row_config(model.config, anatomy, name))
+            data = torch.from_numpy(stored.data.copy())
             data = data if order is None else data[torch.argsort(order)]
             weight = model.weight(name)
             packed[name] = PackedTensor(number_format.name.lower(), data, (weight.shape[0], weight.shape[1]))
