@@ -25,6 +25,7 @@ from smidgen.inference.child import Child
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.scoring import require_gguf
 from smidgen.machine import cores
+from smidgen.models.checkpoint.gguf import read_beginning
 
 DEFAULT_CONTEXT = 4096
 """Tokens that the context holds where nothing else is asked for."""
@@ -70,6 +71,23 @@ class ServerSettings:
     adapters: tuple[str, ...] = ()
     prompt_cache: int = 256 << 20
     patience: float = LOAD_PATIENCE
+
+
+def default_context(path: Path | None) -> int:
+    """Return how many tokens the context holds where nothing is asked for: no more than the short rope factors reach.
+
+    Once a context is longer than that, llama.cpp takes the factors for long texts, for short texts too, where
+    transformers goes by the length of the text.
+
+    Raises:
+        ReferenceNotFound: There is no such file.
+        DamagedFile: The file is no GGUF.
+    """
+    if path is None:
+        return DEFAULT_CONTEXT
+    metadata = read_beginning(require_gguf(path))
+    original = metadata.get(f"{metadata.get('general.architecture')}.rope.scaling.original_context_length")
+    return min(DEFAULT_CONTEXT, original) if isinstance(original, int) and original > 0 else DEFAULT_CONTEXT
 
 
 class LlamaServer:

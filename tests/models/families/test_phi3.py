@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from smidgen.errors import Unsupported
 from smidgen.export import gguf, safetensors
+from smidgen.inference.scoring import PromptScorer
 from smidgen.models import families
 from smidgen.models.checkpoint.gguf import read
 from smidgen.models.checkpoint.tokenizer import from_gguf, to_gguf
 from smidgen.models.lineage import Lineage, Origin
-from smidgen.models.load import read_folder
+from smidgen.models.load import read_folder, read_gguf
 from smidgen.models.model import Model
 from smidgen.recipe.shapes import Shape, _shapes, table_of
 from smidgen.shrink.prune import criteria
@@ -167,14 +168,62 @@ def test_the_planner_counts_the_rows_of_fused_matrices(twins: tuple[Model, Model
     assert list(_shapes(twins[0])) == list(_shapes(twins[1]))
 
 
-def test_a_long_rope_stays_with_heads_that_make_up_the_width(published_tokenizer: Any) -> None:
-    config = Phi3Config(**SIZES, rope_parameters=LONG_ROPE, original_max_position_embeddings=32)
+def long_phi(published_tokenizer: Any, **changes: Any) -> Model:
+    torch.manual_seed(0)
+    config = Phi3Config(**SIZES | changes, rope_parameters=LONG_ROPE, original_max_position_embeddings=32)
     family = families.for_architecture("Phi3ForCausalLM")
-    model = Model(Phi3ForCausalLM(config).eval(), published_tokenizer("phi", 1024), family, ORIGIN)
+    return Model(Phi3ForCausalLM(config).eval(), published_tokenizer("phi", 1024), family, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "operation", [Prune("head", keep=2), Prune("head", keep=2, whole_groups=True), Prune("width", keep=32)]
+)
+def test_a_long_rope_is_kept_when_heads_or_width_go(operation: Prune, published_tokenizer: Any, tmp_path: Path) -> None:
+    model = long_phi(published_tokenizer, max_position_embeddings=1024)
+    cut = operation.apply(model, WINDOWS)
+    rope = cut.config.rope_parameters
+    assert rope["rope_type"] == "longrope" and len(rope["short_factor"]) == len(rope["long_factor"]) == 8
+    assert cut.anatomy.blocks[0].head_size == 16 and "LlamaForCausalLM" in cut.lineage.steps[-1].note
+    long = torch.randint(3, 1000, (1, 48), generator=torch.Generator().manual_seed(2))
+    safetensors.write(cut, tmp_path / "out", dtype="float32")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    gguf.write(cut, tmp_path / "out.gguf", float_format="float32")
+    again = read_gguf(tmp_path / "out.gguf", torch.float32)
+    assert again.config.rope_parameters["rope_type"] == "longrope"
+    for factors in ("short_factor", "long_factor"):
+        assert again.config.rope_parameters[factors] == pytest.approx(rope[factors])
+    with torch.no_grad():
+        for ids in (WINDOWS[:1], long):  # shorter and longer than the original context
+            expected = cut.module(ids, use_cache=False).logits
+            for other in (plain, again.module):
+                torch.testing.assert_close(other(ids, use_cache=False).logits, expected, rtol=0, atol=1e-5)
+        expected = cut.module(long, use_cache=False).logits[0]
+    with PromptScorer(tmp_path / "out.gguf", threads=1, context=512) as scorer:  # all contexts are long to it
+        found = torch.from_numpy(scorer.logits(long[0].tolist()).copy())
+    assert float(torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0)) > 0.9999
+
+
+def test_a_long_phi_written_as_a_llama_computes_the_same(published_tokenizer: Any) -> None:
+    model = long_phi(published_tokenizer)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    llama = model.family.for_cutting(model, "head")
+    assert llama.family.architecture == "LlamaForCausalLM" and llama.parameter_count() == model.parameter_count()
+    long = torch.randint(3, 1000, (1, 48), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for ids in (WINDOWS, long):
+            one, two = (each.module(ids, use_cache=False).logits for each in (model, llama))
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+    assert all(torch.equal(before[name], value) for name, value in model.module.state_dict().items())
+    assert model.family.for_cutting(model, "neuron") is model
+    kept = Prune("neuron", keep=64).apply(model, WINDOWS)
+    assert kept.config.rope_parameters["rope_type"] == "longrope" and kept.config.model_type == "phi3"
+
+
+def test_a_long_rope_that_no_llama_has_stays_with_heads_that_make_up_the_width(published_tokenizer: Any) -> None:
+    model = long_phi(published_tokenizer, sliding_window=48)
     for operation in (Prune("head", keep=2), Prune("width", keep=32)):
         with pytest.raises(Unsupported, match="heads that together are as wide as the model"):
             operation.apply(model, WINDOWS)
-    assert Prune("neuron", keep=64).apply(model, WINDOWS).config.rope_parameters["rope_type"] == "longrope"
 
 
 def test_a_gguf_promises_no_more_than_the_window(published_tokenizer: Any, tmp_path: Path) -> None:

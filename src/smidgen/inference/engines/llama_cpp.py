@@ -12,7 +12,7 @@ import httpx
 
 from smidgen.errors import EngineFailed, InvalidInput
 from smidgen.inference.engine import Chunk, Message, Metrics
-from smidgen.inference.llama_server import DEFAULT_CONTEXT, LlamaServer, ServerSettings, completion_fields
+from smidgen.inference.llama_server import LlamaServer, ServerSettings, completion_fields, default_context
 from smidgen.inference.options import GenerationOptions
 
 
@@ -25,7 +25,7 @@ class LlamaCpp:
     Args:
         path: The GGUF file.
         threads: Threads to compute with; the physical cores that this process may use where None.
-        context: Tokens that the context holds.
+        context: Tokens that the context holds; 4,096 where None, and no more than a model's short rope factors reach.
         executable: A llama-server program to use instead of the one inside xllamacpp; taken from the
             environment variable SMIDGEN_LLAMA_SERVER where None.
 
@@ -43,7 +43,7 @@ class LlamaCpp:
         context: int | None = None,
         executable: str | None = None,
     ) -> None:
-        settings = ServerSettings(context=context or DEFAULT_CONTEXT, threads=threads)
+        settings = ServerSettings(context=context or default_context(path), threads=threads)
         self._server = LlamaServer(path, settings, executable=executable)
         self.path = self._server.path
         self.load_seconds = self._server.load_seconds

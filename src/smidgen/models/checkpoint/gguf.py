@@ -7,9 +7,10 @@ Format: ggml's docs/gguf.md, versions 2 and 3.
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,13 +188,11 @@ def read(path: str | Path) -> GgufFile:
         Unsupported: It is of version 1 or big-endian.
     """
     cursor = _open(Path(path))
-    tensor_count, pair_count = cursor.number("<Q", "the tensor count"), cursor.number("<Q", "the metadata count")
-    metadata: dict[str, Any] = {}
-    for _ in range(pair_count):
-        key = cursor.string("a metadata key")
+    tensor_count, metadata = cursor.number("<Q", "the tensor count"), dict[str, Any]()
+    for key, value in _pairs(cursor):
         if key in metadata:
             raise cursor.fail(f"metadata {key!r} stands twice")
-        metadata[key] = cursor.value(cursor.number("<I", f"the type of {key!r}"), f"metadata {key!r}")
+        metadata[key] = value
     headers: dict[str, _Header] = {}
     for _ in range(tensor_count):
         name = cursor.string("a tensor's name")
@@ -201,6 +200,22 @@ def read(path: str | Path) -> GgufFile:
             raise cursor.fail(f"tensor {name!r} stands twice")
         headers[name] = _header(cursor, name)
     return GgufFile(cursor.path, metadata, _map_tensors(cursor, headers, metadata.get("general.alignment", 32)))
+
+
+def read_beginning(path: str | Path) -> dict[str, Any]:
+    """Read the key-value pairs that stand before the tokenizer's, which are by far the longest.
+
+    Every writer puts what is said of the architecture there. Raises as `read` does.
+    """
+    cursor = _open(Path(path))
+    cursor.number("<Q", "the tensor count")
+    return dict(itertools.takewhile(lambda pair: not pair[0].startswith("tokenizer."), _pairs(cursor)))
+
+
+def _pairs(cursor: _Cursor) -> Iterator[tuple[str, Any]]:
+    for _ in range(cursor.number("<Q", "the metadata count")):
+        key = cursor.string("a metadata key")
+        yield key, cursor.value(cursor.number("<I", f"the type of {key!r}"), f"metadata {key!r}")
 
 
 def _open(path: Path) -> _Cursor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from smidgen.models.anatomy import Anatomy
+    from smidgen.models.model import Model
 
 
 class Family:
@@ -40,6 +41,10 @@ class Family:
     def anatomy(self, config: Any) -> Anatomy:
         """Name every part of a model of this configuration."""
         raise TypeError(f"{type(self).__name__} does not describe its anatomy")
+
+    def for_cutting(self, model: Model, structure: str) -> Model:
+        """Return a model that computes the same and can lose parts of this kind; nearly always the one given."""
+        return model
 
     def require_loadable(self, config: Any) -> None:
         """Refuse a configuration that transformers could neither write nor load again; raises Unsupported."""

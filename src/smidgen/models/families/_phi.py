@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import DamagedFile, Unsupported
-from smidgen.models.families._decoder import Decoder, count, head_size, positive
+from smidgen.models.families import _long_rope
+from smidgen.models.families._decoder import Decoder, count, head_size
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-FACTORS = {"long_factor": "rope_factors_long.weight", "short_factor": "rope_factors_short.weight"}
-"""Entries of the rope's parameters and the tensors that hold them in a GGUF."""
-ORIGINAL = "rope.scaling.original_context_length"
-ATTENTION_FACTOR = "rope.scaling.attn_factor"
 WINDOW = "attention.sliding_window"
 PUBLISHED_CONTEXT = "smidgen.context_length"
 """The context as published, where a GGUF may only promise the window."""
-
-
-def usual_attention_factor(context: int, original: int) -> float:
-    """Return √(1 + ln(context / original) / ln(original)), what sine and cosine are multiplied by.
-
-    Source: LongRoPE, arXiv 2402.13753.
-
-    Example:
-        >>> round(usual_attention_factor(131072, 4096), 4)
-        1.1902
-    """
-    return math.sqrt(1 + math.log(context / original) / math.log(original)) if context > original else 1.0
 
 
 class Phi(Decoder):
@@ -47,10 +31,6 @@ class Phi(Decoder):
     def rotary_size(self, config: Any) -> int:
         """Return how many channels of a head are rotated."""
         return int(head_size(config) * config.rope_parameters.get("partial_rotary_factor", 1.0))
-
-    def original_context(self, config: Any) -> int:
-        """Return the length beyond which the long factors hold; the whole context where there are none."""
-        return int(config.rope_parameters.get("original_max_position_embeddings") or config.max_position_embeddings)
 
     def gguf_metadata(self, config: Any) -> dict[str, Any]:
         """Return the common keys with the window, which bounds the context.
@@ -75,28 +55,21 @@ class Phi(Decoder):
         """Return the keys of the rope; the factors are tensors (`gguf_extras`)."""
         rope = config.rope_parameters
         values: dict[str, Any] = {"rope.dimension_count": self.rotary_size(config)}
-        if rope.get("rope_type") != "longrope":
+        if not _long_rope.is_long(config):
             return values | self.rope_metadata(rope)
         return values | {
             "rope.freq_base": float(rope["rope_theta"]),
-            ORIGINAL: self.original_context(config),
-            ATTENTION_FACTOR: self.attention_factor(config),
+            _long_rope.ORIGINAL: _long_rope.original_context(config),
+            _long_rope.ATTENTION_FACTOR: self.attention_factor(config),
         }
 
     def attention_factor(self, config: Any) -> float:
         """Return what sine and cosine are multiplied by where the rope is long."""
-        rope, original = config.rope_parameters, self.original_context(config)
-        context = rope["factor"] * original if rope.get("factor") else config.max_position_embeddings
-        return float(rope.get("attention_factor") or usual_attention_factor(context, original))
+        return _long_rope.attention_factor(config)
 
     def gguf_extras(self, config: Any) -> dict[str, torch.Tensor]:
         """Return the factors of a long rope."""
-        import torch
-
-        rope = config.rope_parameters
-        if rope.get("rope_type") != "longrope":
-            return {}
-        return {name: torch.tensor(rope[entry], dtype=torch.float32) for entry, name in FACTORS.items()}
+        return _long_rope.tensors_of(config)
 
     def common_config(self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
         """Return the configuration values that a GGUF of these families holds."""
@@ -109,23 +82,6 @@ class Phi(Decoder):
         if rotated > size or rotated % 2:
             raise DamagedFile(f"The GGUF file rotates {rotated} channels of heads of {size}.")
         values["rope_parameters"]["partial_rotary_factor"] = rotated / size
-        if any(name in tensors for name in FACTORS.values()):
-            values["rope_parameters"] |= self._long_rope(metadata, tensors, rotated)
+        if any(name in tensors for name in _long_rope.FACTORS.values()):
+            values["rope_parameters"] |= _long_rope.read(metadata, tensors, prefix, rotated)
         return values
-
-    def _long_rope(
-        self, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]], rotated: int
-    ) -> dict[str, Any]:
-        """Return the parameters of a long rope but for its attention factor."""
-        rope: dict[str, Any] = {"rope_type": "longrope"}
-        for entry, name in FACTORS.items():
-            # A float32 as it is spelled: 1.08 and not 1.0800000429153442.
-            found = [float(str(value)) for value in tensors[name].reshape(-1)] if name in tensors else []
-            if len(found) != rotated // 2 or not all(0 < value < math.inf for value in found):
-                raise DamagedFile(f"The GGUF file has not one factor above 0 in {name!r} for each pair of channels.")
-            rope[entry] = found
-        return rope | {"original_max_position_embeddings": count(metadata, f"{self.gguf_architecture}.{ORIGINAL}")}
-
-    def stored_attention_factor(self, metadata: Mapping[str, Any]) -> float:
-        """Return what a GGUF says sine and cosine are multiplied by."""
-        return positive(metadata, f"{self.gguf_architecture}.{ATTENTION_FACTOR}", 1.0)

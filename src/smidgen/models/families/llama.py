@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import Unsupported
+from smidgen.models.families import _long_rope
 from smidgen.models.families._decoder import Decoder, head_size
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 ROPE_FACTORS = "rope_freqs.weight"
+SCALING, LONG = "rope.scaling.type", "longrope"
 SLIDING_WINDOW = "llama.attention.sliding_window"
 """What a file of the architecture ``llama`` says when the model is a Mistral; 0: without a window."""
 
@@ -76,7 +78,28 @@ class Llama(Decoder):
         values = super().common_config(metadata, tensors)
         if ROPE_FACTORS in tensors:
             values["rope_parameters"] = _llama3_rope(tensors[ROPE_FACTORS], values)
+        if metadata.get(f"{self.gguf_architecture}.{SCALING}") == LONG:
+            prefix, context = self.gguf_architecture, values["max_position_embeddings"]
+            rope = _long_rope.read(metadata, tensors, prefix, values["head_dim"])
+            original = rope["original_max_position_embeddings"]
+            rope |= _long_rope.unusual_attention_factor(metadata, prefix, context, original)
+            values["rope_parameters"] |= rope
         return values
+
+    def _rope(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        scaling = f"{self.gguf_architecture}.{SCALING}"
+        return super()._rope({**metadata, scaling: "none"} if metadata.get(scaling) == LONG else metadata)
+
+    def rope_of(self, config: Any) -> dict[str, Any]:
+        """Return the keys of a configuration's rotary embedding; the factors of a long one are tensors."""
+        if not _long_rope.is_long(config):
+            return super().rope_of(config)
+        return {
+            "rope.freq_base": float(config.rope_parameters["rope_theta"]),
+            SCALING: LONG,
+            _long_rope.ORIGINAL: _long_rope.original_context(config),
+            _long_rope.ATTENTION_FACTOR: _long_rope.attention_factor(config),
+        }
 
     def rope_metadata(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of the rotary embedding; Llama 3's scaling is a tensor (`gguf_extras`)."""
@@ -96,12 +119,12 @@ class Llama(Decoder):
         return torch.arange(heads[module] * size).view(heads[module], 2, size // 2).transpose(1, 2).reshape(-1)
 
     def gguf_extras(self, config: Any) -> dict[str, torch.Tensor]:
-        """Return Llama 3's rope factors where the configuration scales the rope."""
+        """Return Llama 3's rope factors, or those of a long rope, where the configuration scales the rope."""
         import torch
 
         rope = config.rope_parameters
         if rope.get("rope_type") != "llama3":
-            return {}
+            return _long_rope.tensors_of(config)
         return {ROPE_FACTORS: torch.tensor(llama3_rope_factors(rope, head_size(config)), dtype=torch.float32)}
 
 

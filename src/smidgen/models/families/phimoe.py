@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models.anatomy import MLP_ROLES, Anatomy, Block, Projection
 from smidgen.models.families._decoder import PROJECTIONS, count, positive
+from smidgen.models.families._long_rope import stored_attention_factor
 from smidgen.models.families._phi import Phi
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Phimoe(Phi):
         rope = values["rope_parameters"]
         del rope["partial_rotary_factor"]
         if rope["rope_type"] == "longrope":
-            scale = float(f"{self.stored_attention_factor(metadata):.7g}")
+            scale = float(f"{stored_attention_factor(metadata, self.gguf_architecture):.7g}")
             rope |= {"short_mscale": scale, "long_mscale": scale}
         experts, used = count(metadata, "phimoe.expert_count"), count(metadata, "phimoe.expert_used_count")
         if used != 2 or experts < used:

@@ -209,12 +209,18 @@ l1, l2, relu, taylor, wanda.
 
         check_windows(calibration, model.anatomy)
         structure = self.built_structure()
-        evidence = Evidence(calibration, statistics, token_use, progress)
+        given = model
+        model = model if self.makes_uneven else model.family.for_cutting(model, self.structure)
+        evidence = Evidence(calibration, statistics if model is given else None, token_use, progress)
         if isinstance(structure, WeightStructure):
             return self._recorded(cut_weights(self, structure, model, evidence), None, None), None
         keep = self._count(structure, model, progress)
         result, kept = cut_parts(self, structure, model, keep, evidence)
-        return self._recorded(result, keep, kept), kept
+        result = self._recorded(result, keep, kept)
+        if model is not given:
+            note = f"The architecture is now {model.family.architecture}, which computes the same."
+            result = replace(result, lineage=result.lineage.noted(note))
+        return result, kept
 
     def built_structure(self) -> Structure:
         """Return the kind of part, told what this operation says of it."""
