@@ -139,6 +139,7 @@ def quantize(
     search: int = 0,
     data: str | Path | None = None,
     windows: int = WINDOWS,
+    work: str | Path | None = None,
     seed: int = 0,
     offline: bool = False,
     progress: Progress = silent,
@@ -154,6 +155,8 @@ def quantize(
         search: With ``fit``: how many swaps of formats to measure near the predicted mix.
         data: Text to go by; the built-in one where None.
         windows: Calibration windows of 512 tokens.
+        work: Folder in which to work from disk, block by block, so that little memory is needed; the result reads its
+            matrices from there, and a run that was stopped goes on from there. None works in memory. With ``format``.
         seed: Of everything random.
         offline: Take only what is on this machine.
         progress: Receives reports.
@@ -168,15 +171,20 @@ def quantize(
         small = smidgen.quantize("smollm2:135m", format="q4_0", embedding_format="q8_0")
     """
     from smidgen.recipe.budget import Budget
+    from smidgen.recipe.runner import code_version
     from smidgen.recipe.storing import block_format, formats_for, require_fitting
 
     if (format is None) == (fit is None):
         raise InvalidInput("Quantizing needs either a format or a size.", remedy="Give format 'q4_0' or fit '80MB'.")
+    if work is not None and fit is not None:
+        raise InvalidInput("A size needs the whole model in memory.", remedy="Give a format, such as 'q4_k'.")
     if search and fit is None:
         raise InvalidInput("A search needs a size to keep within.", remedy="Give fit '80MB'.")
     default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
     size = None if fit is None else Budget.parse(fit=fit).fit
     Step("quantize", options).build()
+    if work is not None and not isinstance(model, Model):
+        model = _streamed(model, offline, progress)
     found = _materials(model, data, windows, seed, offline, progress)
     embedding = f"{found.source.anatomy.embedding}.weight"
     named = {} if own is None else {embedding: own}
@@ -184,8 +192,19 @@ def quantize(
     if size is not None:
         named = formats_for(found, size, named, progress, trials=search)
     operation = Step("quantize", {"default": default, "formats": named, **options}).build()
-    stored: Model = operation.apply(found.source, found.calibration(found.source), progress=progress)
+    folder = None if work is None else Path(work) / code_version()[:16]
+    stored: Model = operation.apply(found.source, found.calibration(found.source), work=folder, progress=progress)
     return stored
+
+
+def _streamed(name: str, offline: bool, progress: Progress) -> Model:
+    """Open a model by name without loading it."""
+    from smidgen.models import sources, streamed
+    from smidgen.models.reference import parse
+    from smidgen.models.store import Store
+
+    store = Store()
+    return streamed.open_local(sources.fetch(parse(name, store=store), store, offline=offline, progress=progress))
 
 
 def distill(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smidgen.cli import _step
+from smidgen.cli import _step, _streaming
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
 from smidgen.errors import InvalidInput
 from smidgen.shrink.quantize.quantize import Quantize
+
+if TYPE_CHECKING:
+    from smidgen.models.model import Model
+    from smidgen.models.sources import LocalModel
+    from smidgen.progress import Progress
 
 
 @_step.with_fields(Quantize, without=("formats", "default"))
@@ -36,6 +43,14 @@ def command(
     ] = 0,
     data: _step.For = None,
     windows: _step.Windows = 24,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Read the model from disk block by block; a stopped run goes on.",
+            show_default="where it does not fit in memory",
+        ),
+    ] = None,
     force: _step.Force = False,
 ) -> None:
     """Store a model's weights in fewer bits, as a GGUF that any llama.cpp program runs.
@@ -45,7 +60,6 @@ def command(
     For example: smidgen quantize smollm2:135m --fit 80MB --out small.gguf
     """
     from smidgen import formats, verbs
-    from smidgen.models.load import load_local
     from smidgen.recipe.storing import block_format
     from smidgen.shrink.quantize import solvers
 
@@ -61,20 +75,41 @@ def command(
         for name in filter(None, (number_format, embedding_format)):
             formats.find(name).require_ggml_type()
     local, before = _step.find_model(model, settings, screen)
-    _step.require_able(settings, before, path)
-    with screen.progress() as progress:
-        result = verbs.quantize(
-            load_local(local, progress=progress),
-            format=number_format,
-            fit=fit,
-            embedding_format=embedding_format,
-            search=search,
-            data=data,
-            windows=windows,
-            seed=settings.seed,
-            offline=settings.offline,
-            progress=progress,
-            **options,
-        )
-    made = _step.save(result, local, path, gguf=True, floats=False, screen=screen)
+    own = any(formats.find(name).ggml_type is None for name in (number_format, embedding_format) if name)
+    streams = _streaming.wanted(stream, settings, local, before, able=number_format is not None and not own)
+    with _streaming.work_folder(path) if streams else nullcontext() as work:
+        with screen.progress() as progress:
+            source = _opened(local, settings, path, (before, windows, options["solver"]), work, progress)
+            result = verbs.quantize(
+                source,
+                format=number_format,
+                fit=fit,
+                embedding_format=embedding_format,
+                search=search,
+                data=data,
+                windows=windows,
+                work=work,
+                seed=settings.seed,
+                offline=settings.offline,
+                progress=progress,
+                **options,
+            )
+        made = _step.save(result, local, path, gguf=True, floats=False, screen=screen)
     screen.result(made, lambda: _step.show(screen, made, before))
+
+
+def _opened(
+    local: LocalModel, settings: Settings, out: Path, task: tuple[int, int, str], work: Path | None, progress: Progress
+) -> Model:
+    """Load a model, or open it to be read block by block, after making sure that what follows can end well."""
+    from smidgen.models.load import load_local
+    from smidgen.models.streamed import open_local
+    from smidgen.verbs import WINDOW_LENGTH
+
+    parameters, windows, solver = task
+    if work is None:
+        _step.require_able(settings, parameters, out)
+        return load_local(local, progress=progress)
+    model = open_local(local)
+    _streaming.require_able(settings, model, windows * WINDOW_LENGTH, solver, out)
+    return model

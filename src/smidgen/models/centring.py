@@ -6,6 +6,8 @@ norm), as llama.cpp has it, then gives the same (SliceGPT, arXiv 2401.15024).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,10 +52,14 @@ def centred(model: Model) -> Model:
         return model
     import torch
 
+    from smidgen.models.streamed import StreamedModel
+
     result, anatomy = model.clone(), model.anatomy
     names = writers(anatomy)
     with torch.no_grad():
         for name, parameter in result.module.named_parameters():
-            if name in names and name not in result.packed:
+            if name in names and name not in result.packed and parameter.device.type != "meta":
                 parameter.copy_(centred_weight(anatomy, name, parameter))
+    if isinstance(result, StreamedModel):
+        return replace(result, change=partial(centred_weight, anatomy))  # the matrices, when they are read
     return result

@@ -105,7 +105,7 @@ def require_fitting(model: Model, default: str | None, named: Mapping[str, str])
     for name in model.anatomy.matrices():
         wanted = named.get(name, default)
         if wanted is not None:
-            rows.setdefault(wanted, set()).add(model.weight(name).shape[1])
+            rows.setdefault(wanted, set()).add(model.shape(name)[1])
     for wanted, widths in rows.items():
         fitting = [each for each in block_formats() if all(formats.find(each).fits(width) for width in widths)]
         if not all(formats.find(wanted).fits(width) for width in widths):

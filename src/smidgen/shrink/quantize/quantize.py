@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smidgen import formats, heap, registry
-from smidgen.errors import RecipeError, ReferenceNotFound
+from smidgen.errors import InvalidInput, RecipeError, ReferenceNotFound
 from smidgen.models.centring import centred
-from smidgen.models.model import Model, PackedTensor
-from smidgen.progress import Event, Progress, silent
-from smidgen.shrink.precision import autocast, exact
+from smidgen.models.model import Model
+from smidgen.models.streamed import StreamedModel
+from smidgen.progress import Progress, silent
+from smidgen.shrink.precision import autocast
 from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize.keeping import Kept
 from smidgen.shrink.quantize.sensitivity import PROBED_WINDOWS, Sensitivity, head_moments, probe
+from smidgen.shrink.quantize.sequential import SequentialPass
 
 if TYPE_CHECKING:
     import torch
 
 
-HEAD, EXPERT = "head", ".experts."
 HEAD_WINDOWS = 12
 """Windows that the head's moments are taken from; more change nothing that can be measured."""
 
@@ -60,13 +65,13 @@ class Quantize:
         if problems:
             raise RecipeError(problems)
 
-    @heap.reused()
     def apply(
         self,
         model: Model,
         calibration: torch.Tensor,
         *,
         sensitivity: Sensitivity | None = None,
+        work: Path | None = None,
         progress: Progress = silent,
     ) -> Model:
         """Return the quantised model; the one given is not changed.
@@ -75,26 +80,53 @@ class Quantize:
             model: What to quantise.
             calibration: Token ids, int64 ``[windows, length]``; all are run through the model at once.
             sensitivity: What `probe` found of this model, where it is known; probed otherwise when needed.
+            work: Folder for the finished parts of a `StreamedModel`, whose result reads them from there; a run that
+                was stopped goes on from them.
             progress: Receives one event per matrix.
 
         Raises:
             RecipeError: A named matrix does not exist, or its rows do not divide into the format's blocks.
+            InvalidInput: A streamed model is given without a folder.
         """
         import torch
 
         chosen = self.chosen(model)
-        model = centred(model)
-        result = model.clone()
-        work = _Work(result, chosen, solvers.find(self.solver, **self._solver_fields()), progress)
-        embedding = self._embedding_hessian(model, calibration, sensitivity, progress)
-        with torch.no_grad(), autocast():
-            work.quantize_embedding(embedding)
-            work.quantize_blocks(calibration)
-            work.quantize_head(calibration)
+        # Memory that is kept for the next tensor lies about in pieces: what is read from disk goes by its peak.
+        with nullcontext() if isinstance(model, StreamedModel) else heap.reused():
+            model = centred(model)
+            result = model if isinstance(model, StreamedModel) else model.clone()
+            kept = self._kept(model, calibration, chosen, work)
+            embedding = self._embedding_hessian(model, calibration, sensitivity, progress)
+            solver = solvers.find(self.solver, **self._solver_fields())
+            task = SequentialPass(result, chosen, solver, progress, kept)
+            with torch.no_grad(), autocast():
+                packed = task.run(calibration, embedding)
         parameters = {"formats": dict(sorted(chosen.items())), "solver": self.solver, "damping": self.damping}
         parameters["calibration_tokens"] = calibration.numel()
-        result = replace(result, packed=work.packed).with_step("quantize", **parameters)
-        return replace(result, lineage=result.lineage.noted(work.note)) if work.note else result
+        packed = packed if kept else {**model.packed, **packed}
+        result = replace(result, packed=packed).with_step("quantize", **parameters)
+        return replace(result, lineage=result.lineage.noted(task.note)) if task.note else result
+
+    def _kept(
+        self, model: Model, calibration: torch.Tensor, chosen: Mapping[str, str], work: Path | None
+    ) -> Kept | None:
+        """Open the folder of finished parts, which only a model on disk has."""
+        import torch
+
+        if not isinstance(model, StreamedModel):
+            return None
+        if work is None:
+            raise InvalidInput(
+                "A model that stays on disk is quantised into a folder, and none is named.", remedy="Name a folder."
+            )
+        identity = {
+            "source": model.lineage.origin.sha256,
+            "formats": dict(sorted(chosen.items())),
+            "solver": {"name": self.solver, **self._solver_fields()},
+            "calibration": hashlib.sha256(calibration.numpy().tobytes()).hexdigest(),
+            "threads": torch.get_num_threads(),
+        }
+        return Kept(work, identity)
 
     def needs_sensitivity(self, model: Model) -> bool:
         """Whether quantising this model goes by its `Sensitivity`: when the embedding is the head as well."""
@@ -107,8 +139,11 @@ class Quantize:
 
         if not self.needs_sensitivity(model):
             return torch.eye(model.anatomy.hidden_size)
+        head = head_moments(model, calibration[:HEAD_WINDOWS], progress=progress)
+        if isinstance(model, StreamedModel):
+            return head  # the embedding's own share is a twelfth of it, and takes a pass backward
         probed = known or probe(model, calibration[:PROBED_WINDOWS], progress=progress)
-        return head_moments(model, calibration[:HEAD_WINDOWS], progress=progress) + probed.embedding
+        return head + probed.embedding
 
     def _solver_fields(self) -> dict[str, float]:
         return {"damping": self.damping} if self.solver == "gptq" else {}
@@ -122,7 +157,7 @@ class Quantize:
             wanted = self.formats.get(name, self.default)
             if wanted is None:
                 continue
-            columns = model.weight(name).shape[1]
+            columns = model.shape(name)[1]
             if not formats.find(wanted).fits(columns):
                 problems.append(f"{name} has rows of {columns}, which {wanted} cannot hold.")
             chosen[name] = wanted
@@ -133,134 +168,3 @@ class Quantize:
         if problems:
             raise RecipeError(problems)
         return chosen
-
-
-class _Work:
-    """Runs one forward pass in which every matrix is replaced just before it is used."""
-
-    def __init__(self, model: Model, chosen: Mapping[str, str], solver: solvers.Solver, progress: Progress) -> None:
-        self.model, self.chosen, self.solver, self.progress = model, chosen, solver, progress
-        self.packed: dict[str, PackedTensor] = dict(model.packed)
-        self.done, self.note = 0, ""
-        self.scarce: dict[str, int] = {}
-
-    def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
-        """Replace matrices that read the same input; those of one format are solved as one."""
-        import torch
-
-        for format_name in dict.fromkeys(self.chosen[name] for name in names):
-            members = [name for name in names if self.chosen[name] == format_name]
-            weights = [self.model.weight(name) for name in members]
-            with exact():
-                packed = self._solve(torch.cat([weight.float() for weight in weights]), hessian, format_name)
-                values = formats.find(format_name).unpack(packed)
-            rows = [len(weight) for weight in weights]
-            for name, weight, data, value in zip(
-                members, weights, torch.split(packed, rows), torch.split(values, rows), strict=True
-            ):
-                weight.copy_(value)
-                self.packed[name] = PackedTensor(format_name, data.clone(), (weight.shape[0], weight.shape[1]))
-                self.done += 1
-                self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
-
-    def _solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, format_name: str) -> torch.Tensor:
-        number_format = formats.find(format_name)
-        if isinstance(number_format, formats.BlockFormat):
-            return self.solver.solve(weight, hessian, number_format)
-        return number_format.quantize(weight, None if hessian is None else hessian.diagonal())
-
-    def quantize_embedding(self, hessian: torch.Tensor | None) -> None:
-        """Quantise the embedding first, since everything after reads it."""
-        name = f"{self.model.anatomy.embedding}.weight"
-        if name in self.chosen:
-            self.store([name], hessian)
-
-    def quantize_blocks(self, calibration: torch.Tensor) -> None:
-        module, hooks = self.model.module, []
-        waiting: dict[str, list[str]] = {}
-        for site in self.model.anatomy.sites():
-            names = [f"{path}.weight" for path in site.modules if f"{path}.weight" in self.chosen]
-            if names and site.name != HEAD:
-                first = module.get_submodule(site.modules[0])
-                waiting[site.name] = names
-                hooks.append(first.register_forward_pre_hook(self._hook(site.name, waiting)))
-        try:
-            module.base_model(calibration, use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for site_name, names in waiting.items():  # experts that no token was routed to
-            self.scarce[site_name] = 0
-            self.store(names, self._identity(names))
-        self._note_scarce()
-
-    def _identity(self, names: Sequence[str]) -> torch.Tensor:
-        import torch
-
-        return torch.eye(self.model.weight(names[0]).shape[1])
-
-    def _hook(self, site: str, waiting: dict[str, list[str]]) -> Any:
-        def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            tokens, width = inputs[0].numel() // inputs[0].shape[-1], inputs[0].shape[-1]
-            moments = second_moments(inputs[0])
-            if EXPERT in site and tokens < width:
-                self.scarce[site] = tokens
-                moments = towards_diagonal(moments, tokens / width)
-            self.store(waiting.pop(site), moments)
-
-        return before
-
-    def _note_scarce(self) -> None:
-        """Say which experts saw too few tokens to know how their inputs go together."""
-        if not self.scarce:
-            return
-        fewest = min(self.scarce, key=lambda site: self.scarce[site])
-        experts = {site.rpartition(".")[0] for site in self.scarce}
-        self.note = (
-            f"{len(experts)} experts saw fewer tokens of the calibration text than they have inputs, {fewest} only "
-            f"{self.scarce[fewest]}: their rounding goes by each input alone, the less they saw. Use more text."
-        )
-        self.progress(Event("quantizing", note=self.note))
-
-    def quantize_head(self, calibration: torch.Tensor) -> None:
-        name = f"{self.model.anatomy.head}.weight"
-        if name in self.chosen and not self.model.anatomy.tied:
-            self.store([name], second_moments(final_hidden(self.model, calibration)))
-
-
-def towards_diagonal(moments: torch.Tensor, share: float) -> torch.Tensor:
-    """Keep this share of what was seen of pairs of inputs, and each input's own square as it was.
-
-    Args:
-        moments: XᵀX/n, ``[width, width]``.
-        share: From 0 (nothing is known of pairs) to 1; where n tokens are fewer than the width, n / width.
-
-    Example:
-        >>> import torch
-        >>> towards_diagonal(torch.tensor([[2.0, 1.0], [1.0, 4.0]]), 0.5).tolist()
-        [[2.0, 0.5], [0.5, 4.0]]
-    """
-    return moments * share + moments.diagonal().diag() * (1 - share)
-
-
-def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
-    """XᵀX/n of inputs ``[…, width]`` as float32 ``[width, width]``, accumulated ``rows`` tokens at a time."""
-    import torch
-
-    flat = inputs.reshape(-1, inputs.shape[-1])
-    total = torch.zeros(flat.shape[-1], flat.shape[-1])
-    with exact():
-        for part in torch.split(flat, rows):
-            values = part.float()
-            total.addmm_(values.T, values)
-    return total / len(flat)
-
-
-def final_hidden(model: Model, calibration: torch.Tensor, *, batch: int = 8) -> torch.Tensor:
-    """What the head reads, ``[windows, length, hidden]``."""
-    import torch
-
-    parts = [
-        model.module.base_model(part, use_cache=False).last_hidden_state for part in torch.split(calibration, batch)
-    ]
-    return torch.cat(parts)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from smidgen import divergence
 from smidgen.errors import InvalidInput
 from smidgen.models.anatomy import MLP_ROLES
+from smidgen.models.streamed import StreamedModel
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.hessian import inverse_factor
 from smidgen.shrink.precision import autocast, exact
@@ -77,18 +78,25 @@ def head_moments(model: Model, windows: torch.Tensor, *, progress: Progress = si
 
     Args:
         model: The model.
-        windows: Token ids, int64 ``[windows, length]``.
+        windows: Token ids, int64 ``[windows, length]``; of a streamed model all are run at once.
         progress: Receives one event per window.
     """
     import torch
 
     total = torch.zeros(model.anatomy.hidden_size, model.anatomy.hidden_size)
     anatomy = model.anatomy
-    head = model.module.get_submodule(anatomy.head)
+    with torch.no_grad(), autocast():
+        if isinstance(model, StreamedModel):
+            head, states = model.head(), list(model.hidden(windows))
+        else:
+            head, states = model.module.get_submodule(anatomy.head), None
     with torch.no_grad():
-        for window in track(torch.split(windows, 1), "weighing the head", progress, unit="windows"):
+        for number in track(range(len(windows)), "weighing the head", progress, unit="windows"):
             with autocast():
-                hidden = model.module.base_model(window, use_cache=False).last_hidden_state[0]
+                if states is None:
+                    hidden = model.module.base_model(windows[number : number + 1], use_cache=False).last_hidden_state[0]
+                else:
+                    hidden = states[number]
                 logits = anatomy.logits(head(hidden).float())
             with exact():
                 _add_uncertain(total, hidden.float(), logits.softmax(-1), anatomy.logit_slopes(logits))

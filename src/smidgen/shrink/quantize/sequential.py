@@ -1,0 +1,306 @@
+"""One forward pass in which every matrix is replaced just before it is used, so that what follows sees it rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from smidgen import formats
+from smidgen.models.streamed import StreamedModel
+from smidgen.progress import Event, Progress
+from smidgen.shrink.precision import exact
+from smidgen.shrink.quantize import solvers
+
+if TYPE_CHECKING:
+    import torch
+
+    from smidgen.models.anatomy import Block
+    from smidgen.models.model import Model, PackedTensor
+    from smidgen.shrink.quantize.keeping import Kept
+
+HEAD, EXPERT = "head", ".experts."
+FIXED_BYTES, COPIES = 800_000_000, 8
+"""What libraries take, and copies of a matrix that solving it makes."""
+
+
+class SequentialPass:
+    """Quantises a model in the order of its computation.
+
+    Args:
+        model: Its matrices are replaced where it holds them; a `StreamedModel` reads and lets go one block at a time.
+        chosen: Number format by matrix name.
+        solver: Chooses the values.
+        progress: Receives one event per matrix.
+        kept: Where finished parts are kept on disk; a streamed model needs it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        chosen: Mapping[str, str],
+        solver: solvers.Solver,
+        progress: Progress,
+        kept: Kept | None = None,
+    ) -> None:
+        self.model, self.chosen, self.solver, self.progress, self.kept = model, chosen, solver, progress, kept
+        self.streamed = model if isinstance(model, StreamedModel) else None
+        self.packed: dict[str, PackedTensor] = {}
+        self.scarce: dict[str, int] = dict(kept.scarce) if kept else {}
+        self.done = len(kept.packed()) if kept else 0
+
+    def run(self, calibration: torch.Tensor, embedding: torch.Tensor) -> Mapping[str, PackedTensor]:
+        """Quantise everything.
+
+        Args:
+            calibration: Token ids, int64 ``[windows, length]``; all are run through the model at once.
+            embedding: What the embedding's errors cost, ``[hidden, hidden]``.
+
+        Returns:
+            The packed matrices by name.
+        """
+        self._quantize_embedding(embedding)
+        finished = bool(self.kept) and self._quantized(HEAD)
+        if not finished:
+            self._quantize_head(self._quantize_blocks(calibration))
+        self._note_scarce()
+        return self.packed if self.kept is None else self.kept.packed()
+
+    @property
+    def note(self) -> str:
+        """What is to be said of experts that saw too few tokens to know how their inputs go together."""
+        if not self.scarce:
+            return ""
+        fewest = min(self.scarce, key=lambda site: self.scarce[site])
+        experts = {site.rpartition(".")[0] for site in self.scarce}
+        return (
+            f"{len(experts)} experts saw fewer tokens of the calibration text than they have inputs, {fewest} only "
+            f"{self.scarce[fewest]}: their rounding goes by each input alone, the less they saw. Use more text."
+        )
+
+    def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
+        """Replace matrices that read the same input; those of one format are solved as one."""
+        import torch
+
+        for format_name in dict.fromkeys(self.chosen[name] for name in names):
+            members = [name for name in names if self.chosen[name] == format_name]
+            weights = [self.model.weight(name) for name in members]
+            with exact():
+                whole = weights[0] if len(weights) == 1 else torch.cat([weight.float() for weight in weights])
+                packed = self._solve(whole, hessian, format_name)
+            rows = [len(weight) for weight in weights]
+            for name, weight, data in zip(members, weights, torch.split(packed, rows), strict=True):
+                if self.streamed is None or not self._is_on_disk(name):
+                    _overwrite(weight, data, format_name)
+                data = data if len(members) == 1 else data.clone()
+                self.packed[name] = _packed(format_name, data, weight)
+                self.done += 1
+                self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
+
+    def _is_on_disk(self, name: str) -> bool:
+        return bool(self.model.module.get_parameter(name).device.type == "meta")
+
+    def _solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, format_name: str) -> torch.Tensor:
+        number_format = formats.find(format_name)
+        if isinstance(number_format, formats.BlockFormat):
+            return self.solver.solve(weight, hessian, number_format)
+        return number_format.quantize(weight.float(), solvers.importance_of(hessian))
+
+    def _quantized(self, part: str) -> bool:
+        return self.kept is not None and self.kept.finished(part)
+
+    def _keep(self, part: str, hidden: torch.Tensor | None = None) -> None:
+        """Put what was packed since the last part on disk."""
+        if self.kept is not None:
+            self.kept.keep(part, self.packed, self.scarce, hidden)
+            self.packed = {}
+
+    def _quantize_embedding(self, hessian: torch.Tensor) -> None:
+        """Quantise the embedding first, since everything after reads it."""
+        name = f"{self.model.anatomy.embedding}.weight"
+        if not self._quantized("embedding"):
+            if name in self.chosen:
+                self.store([name], hessian)
+            self._keep("embedding")
+
+    def _quantize_blocks(self, calibration: torch.Tensor) -> torch.Tensor:
+        """Quantise the blocks and return what the head reads, ``[windows, length, hidden]``."""
+        blocks, module = self.model.anatomy.blocks, self.model.module
+        finished = [block for block in blocks if self._quantized(part_of(block))]
+        hooks = [hook for block in blocks[len(finished) :] for hook in self._watch(block)]
+        passed = [module.get_submodule(block.path) for block in finished]
+        for layer in passed:
+            layer.forward = lambda hidden, *_, **__: hidden
+        if finished:
+            assert self.kept is not None
+            hidden = self.kept.hidden(part_of(finished[-1]))
+            passed[-1].forward = lambda *_, **__: hidden
+        try:
+            return self._forward(calibration)
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for layer in passed:
+                del layer.forward
+
+    def _forward(self, calibration: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if self.streamed is None:
+            return self._final(calibration)
+        ids, places = torch.unique(calibration, return_inverse=True)
+        with self.streamed.rows_of_embedding(self._embedding_rows(ids)):
+            return self._final(places)
+
+    def _final(self, tokens: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.model.module.base_model(tokens, use_cache=False).last_hidden_state
+        return found
+
+    def _embedding_rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the embedding's rows of some tokens as they are after quantising."""
+        name = f"{self.model.anatomy.embedding}.weight"
+        if name not in self.chosen:
+            return self.model.weight(name)[ids].float()
+        assert self.kept is not None
+        stored = self.kept.packed()[name]
+        return formats.find(stored.format).unpack(stored.data[ids])
+
+    def _watch(self, block: Block) -> list[Any]:
+        """Hook a block, so that its weights are there when it is computed and each is replaced before it is used."""
+        module, streamed = self.model.module, self.streamed
+        layer = module.get_submodule(block.path)
+        waiting: dict[str, list[str]] = {}
+        hooks = []
+        if streamed is not None:
+            hooks.append(layer.register_forward_pre_hook(lambda *_: streamed.load(block)))
+        for site in self.model.anatomy.sites():
+            names = [f"{path}.weight" for path in site.modules if f"{path}.weight" in self.chosen]
+            if names and site.block == block.index:
+                waiting[site.name] = names
+                first = module.get_submodule(site.modules[0])
+                hooks.append(first.register_forward_pre_hook(self._hook(site.name, waiting)))
+
+        def after(_: Any, inputs: Any, output: torch.Tensor) -> None:
+            for site_name, names in waiting.items():  # experts that no token was routed to
+                self.scarce[site_name] = 0
+                self.store(names, self._identity(names))
+            if streamed is not None:
+                streamed.release(block)
+            self._keep(part_of(block), output)
+
+        return [*hooks, layer.register_forward_hook(after)]
+
+    def _identity(self, names: Sequence[str]) -> torch.Tensor:
+        import torch
+
+        width = self.model.shape(names[0])[1]
+        return torch.eye(width) if self.solver.reads_pairs else torch.ones(width)
+
+    def _hook(self, site: str, waiting: dict[str, list[str]]) -> Any:
+        def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+            tokens, width = inputs[0].numel() // inputs[0].shape[-1], inputs[0].shape[-1]
+            moments = self._moments(inputs[0])
+            if EXPERT in site and tokens < width:
+                self.scarce[site] = tokens
+                moments = towards_diagonal(moments, tokens / width) if self.solver.reads_pairs else moments
+            self.store(waiting.pop(site), moments)
+
+        return before
+
+    def _moments(self, inputs: torch.Tensor) -> torch.Tensor:
+        return second_moments(inputs) if self.solver.reads_pairs else mean_squares(inputs)
+
+    def _note_scarce(self) -> None:
+        if self.note:
+            self.progress(Event("quantizing", note=self.note))
+
+    def _quantize_head(self, hidden: torch.Tensor) -> None:
+        name = f"{self.model.anatomy.head}.weight"
+        if name in self.chosen and not self.model.anatomy.tied:
+            self.store([name], self._moments(hidden))
+        self._keep(HEAD)
+
+
+def memory_bytes(model: Model, tokens: int, solver: str) -> int:
+    """Return about the memory that quantising takes with one block in memory at a time.
+
+    Args:
+        model: What is to be quantised.
+        tokens: Of calibration text.
+        solver: Its name.
+    """
+    anatomy, matrices = model.anatomy, list(model.anatomy.matrices())
+    block = max(sum(math.prod(model.shape(name)) for name in _names(each)) for each in anatomy.blocks)
+    widest = max(model.shape(name)[1] for name in matrices)
+    largest = max(min(model.shape(name)[0], solvers.ROWS_AT_A_TIME) * model.shape(name)[1] for name in matrices)
+    activations = tokens * (4 * anatomy.hidden_size + 3 * max(each.neurons for each in anatomy.blocks))
+    pairs = widest**2 if solvers.find(solver).reads_pairs else 0
+    # Floats of the block and its inputs; H, and twice in float64 while it is inverted; copies of a matrix being solved.
+    return FIXED_BYTES + 4 * (block + activations) + 20 * pairs + 4 * COPIES * largest
+
+
+def _names(block: Block) -> list[str]:
+    return list(dict.fromkeys(part.weight for part in block.projections.values()))
+
+
+def part_of(block: Block) -> str:
+    """Name a block as a part that is kept.
+
+    Example:
+        >>> from smidgen.models.anatomy import Block
+        >>> part_of(Block(3, "model.layers.3", {}, (), 1, 1, 64, 128))
+        'block-0003'
+    """
+    return f"block-{block.index:04d}"
+
+
+def _packed(format_name: str, data: torch.Tensor, weight: torch.Tensor) -> PackedTensor:
+    from smidgen.models.model import PackedTensor
+
+    return PackedTensor(format_name, data, (weight.shape[0], weight.shape[1]))
+
+
+def _overwrite(weight: torch.Tensor, data: torch.Tensor, format_name: str) -> None:
+    """Give a weight the values that its bytes stand for, some rows at a time."""
+    number_format, rows = formats.find(format_name), solvers.ROWS_AT_A_TIME
+    for first in range(0, len(weight), rows):
+        weight[first : first + rows].copy_(number_format.unpack(data[first : first + rows]))
+
+
+def towards_diagonal(moments: torch.Tensor, share: float) -> torch.Tensor:
+    """Keep this share of what was seen of pairs of inputs, and each input's own square as it was.
+
+    Args:
+        moments: XᵀX/n, ``[width, width]``.
+        share: From 0 (nothing is known of pairs) to 1; where n tokens are fewer than the width, n / width.
+
+    Example:
+        >>> import torch
+        >>> towards_diagonal(torch.tensor([[2.0, 1.0], [1.0, 4.0]]), 0.5).tolist()
+        [[2.0, 0.5], [0.5, 4.0]]
+    """
+    return moments * share + moments.diagonal().diag() * (1 - share)
+
+
+def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
+    """XᵀX/n of inputs ``[…, width]`` as float32 ``[width, width]``, accumulated ``rows`` tokens at a time."""
+    import torch
+
+    flat = inputs.reshape(-1, inputs.shape[-1])
+    total = torch.zeros(flat.shape[-1], flat.shape[-1])
+    with exact():
+        for part in torch.split(flat, rows):
+            values = part.float()
+            total.addmm_(values.T, values)
+    return total.div_(len(flat))
+
+
+def mean_squares(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
+    """Return the diagonal of `second_moments` alone, ``[width]``."""
+    import torch
+
+    flat = inputs.reshape(-1, inputs.shape[-1])
+    total = torch.zeros(flat.shape[-1])
+    for part in torch.split(flat, rows):
+        total += part.float().square().sum(0)
+    return total / len(flat)
