@@ -3,11 +3,13 @@ import torch
 
 from smidgen import divergence
 from smidgen.errors import InvalidInput
-from smidgen.shrink.prune.criteria import Evidence
+from smidgen.shrink.prune.criteria import Evidence, _chain
+from smidgen.shrink.prune.criteria._chain import Chain, Judge
 from smidgen.shrink.prune.criteria.activation import Activation
 from smidgen.shrink.prune.criteria.l2 import L2
-from smidgen.shrink.prune.criteria.loss import Loss, final_hidden, greedy_layers, mean_kl
+from smidgen.shrink.prune.criteria.loss import Loss, greedy_layers
 from smidgen.shrink.prune.criteria.use import Use
+from smidgen.shrink.prune.structures.layer import with_layers
 from smidgen.shrink.statistics import collect
 
 
@@ -80,14 +82,28 @@ def test_the_faintest_layer_has_the_lowest_score_by_every_criterion(tiny_model, 
         assert int(criterion.score(model, "layer", evidence).argmin()) == 2
 
 
-def test_hidden_states_give_the_divergence_of_the_logits(tiny_model, windows):
-    model, other = tiny_model(), tiny_model(seed=1)
+@pytest.mark.parametrize("remembered", [0, 1 << 30])
+def test_hidden_states_give_the_divergence_of_the_logits(tiny_model, windows, monkeypatch, remembered):
+    monkeypatch.setattr(_chain, "MOST_REMEMBERED", remembered)
+    model = tiny_model()
+    source, other = (Chain(each, windows).final for each in (model, tiny_model(seed=1)))
     with torch.no_grad():
-        expected = divergence.kl(
-            model.module(input_ids=windows).logits.flatten(0, 1), model.module.lm_head(final_hidden(other, windows))
-        ).mean()
-    assert mean_kl(model, final_hidden(model, windows), final_hidden(other, windows)) == pytest.approx(float(expected))
-    assert mean_kl(model, final_hidden(model, windows), final_hidden(model, windows)) == 0.0
+        logits = model.module(input_ids=windows).logits.flatten(0, 1)
+        expected = divergence.kl(logits, model.module.lm_head(other)).mean()
+    judge = Judge(model, source)
+    assert judge.divergence(other) == pytest.approx(float(expected))
+    assert judge.divergence(source) == 0.0
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phimoe"])
+def test_a_chain_begun_in_the_middle_ends_as_the_whole_one(tiny_model, windows, family):
+    model = tiny_model(family, num_hidden_layers=4)
+    chain = Chain(model, windows)
+    for first in range(4):
+        assert torch.equal(chain.again(first), chain.final)
+        kept = [index for index in range(4) if index != first]
+        torch.testing.assert_close(chain.without(first), Chain(with_layers(model, kept), windows).final)
+    assert torch.equal(Chain(model, windows).final, chain.final), "the model is as it was"
 
 
 def test_activation_reads_what_the_down_projection_reads(tiny_model, windows):

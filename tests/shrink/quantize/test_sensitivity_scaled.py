@@ -10,7 +10,7 @@ from smidgen import divergence
 from smidgen.models import families
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
-from smidgen.shrink.prune.criteria.loss import final_hidden, mean_kl
+from smidgen.shrink.prune.criteria._chain import Chain, Judge
 from smidgen.shrink.quantize.sensitivity import head_moments, probe
 
 
@@ -80,8 +80,8 @@ def test_an_embeddings_errors_count_as_much_as_they_are_scaled(model, window) ->
 
 @torch.no_grad()
 def test_the_loss_criterion_sees_bounded_logits(model, window) -> None:
-    states = final_hidden(model, window)
+    states = Chain(model, window).final
     other = states + 0.1 * torch.randn(states.shape, generator=torch.Generator().manual_seed(3))
     head = model.module.lm_head
     expected = divergence.kl(*(4 * torch.tanh(head(each) / 4) for each in (states, other))).mean()
-    assert mean_kl(model, states, other) == pytest.approx(float(expected), rel=2e-2)
+    assert Judge(model, states).divergence(other) == pytest.approx(float(expected), rel=2e-2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.progress import Progress, silent, track
 from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs
+from smidgen.shrink.prune.criteria._chain import Chain, Judge
 from smidgen.shrink.prune.criteria._parts import padded
 from smidgen.shrink.prune.structures.layer import with_layers
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from smidgen.models.model import Model
 
-CHUNK = 256
 SPARE = 4
 
 
@@ -56,13 +56,12 @@ class Loss(Criterion):
         """Return the KL without each block alone, ``[blocks]``, or each head alone, ``[blocks, heads]``."""
         import torch
 
-        windows, every = evidence.windows[: self.windows], range(len(model.anatomy.blocks))
-        source = final_hidden(model, windows)
+        chain = Chain(model, evidence.windows[: self.windows])
+        judge = Judge(model, chain.final)
         if structure == "head":
-            return _heads(model, windows, source, evidence.progress)
-        tried = track(every, "leaving layers out", evidence.progress, unit="layers")
-        divergences = [_without(model, windows, source, [i for i in every if i != gone]) for gone in tried]
-        return torch.tensor(divergences).clamp_min(0)
+            return _heads(chain, judge, evidence.progress)
+        tried = track(range(len(chain.inputs)), "leaving layers out", evidence.progress, unit="layers")
+        return torch.tensor([judge.divergence(chain.without(place)) for place in tried]).clamp_min(0)
 
     def choose(self, model: Model, structure: str, keep: int, evidence: Evidence) -> torch.Tensor:
         """Choose what stays; blocks are removed one at a time."""
@@ -108,65 +107,29 @@ def greedy_layers(
     if influence is None:
         influence = collect(model, windows, sites=()).block_influence
     open_ones = influence.argsort(stable=True).tolist()[: max(candidates, remove + SPARE)]
-    source = final_hidden(model, windows)
     kept = list(range(len(influence)))
-    for _ in track(range(remove), "choosing layers", progress, unit="layers"):
-        tries = {
-            gone: _without(model, windows, source, [index for index in kept if index != gone]) for gone in open_ones
-        }
+    chain = Chain(model, windows)
+    judge = Judge(model, chain.final)
+    for number in track(range(remove), "choosing layers", progress, unit="layers"):
+        if number:
+            chain = Chain(with_layers(model, kept), windows)
+        tries = {gone: judge.divergence(chain.without(kept.index(gone))) for gone in open_ones}
         gone = min(tries, key=lambda index: (tries[index], index))
         kept.remove(gone)
         open_ones.remove(gone)
     return tuple(kept)
 
 
-def final_hidden(model: Model, windows: torch.Tensor) -> torch.Tensor:
-    """Return what the head reads, ``[tokens, hidden]``; logits would take hundreds of times the memory."""
-    import torch
-
-    from smidgen.shrink.precision import autocast
-    from smidgen.shrink.statistics import evaluating
-
-    with torch.no_grad(), evaluating(model), autocast(model.device.type):
-        states = [
-            model.module.base_model(input_ids=window[None].to(model.device), use_cache=False).last_hidden_state[0]
-            for window in windows
-        ]
-    return torch.cat(states)
-
-
-def mean_kl(model: Model, source: torch.Tensor, result: torch.Tensor) -> float:
-    """Return the mean KL of two hidden states seen through the model's head, in nats.
-
-    Args:
-        model: Whose head is used.
-        source: ``[tokens, hidden]``.
-        result: Same shape.
-    """
-    import torch
-
-    from smidgen import divergence
-    from smidgen.shrink.precision import autocast
-
-    anatomy, total = model.anatomy, 0.0
-    head = model.module.get_submodule(anatomy.head)
-    with torch.no_grad(), autocast(model.device.type):
-        for first in range(0, len(source), CHUNK):
-            ours, theirs = (anatomy.logits(head(states[first : first + CHUNK])) for states in (source, result))
-            total += float(divergence.kl(ours, theirs).sum(dtype=torch.float64))
-    return total / len(source)
-
-
-def _heads(model: Model, windows: torch.Tensor, source: torch.Tensor, progress: Progress) -> torch.Tensor:
+def _heads(chain: Chain, judge: Judge, progress: Progress) -> torch.Tensor:
     """Return the KL without each head alone, ``[blocks, heads]``."""
     import torch
 
     rows = []
-    for block in track(model.anatomy.blocks, "leaving heads out", progress, unit="layers"):
+    for block in track(chain.model.anatomy.blocks, "leaving heads out", progress, unit="layers"):
         found = []
         for head in range(block.query_heads):
-            with silenced(model, block.projections["output"].path, head * block.head_size, block.head_size):
-                found.append(mean_kl(model, source, final_hidden(model, windows)))
+            with silenced(chain.model, block.projections["output"].path, head * block.head_size, block.head_size):
+                found.append(judge.divergence(chain.again(block.index)))
         rows.append(torch.tensor(found).clamp_min(0))
     return padded(rows)
 
@@ -185,7 +148,3 @@ def silenced(model: Model, path: str, first: int, count: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _without(model: Model, windows: torch.Tensor, source: torch.Tensor, kept: Sequence[int]) -> float:
-    return mean_kl(model, source, final_hidden(with_layers(model, kept), windows))
