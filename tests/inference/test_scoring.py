@@ -51,6 +51,20 @@ def test_logits_are_bit_equal_when_asked_twice_and_do_not_see_the_future(scorer:
     assert not numpy.allclose(first[-1], scorer.logits(changed)[-1], atol=1e-2)
 
 
+def test_the_likeliest_tokens_are_those_of_the_logits(scorer: PromptScorer) -> None:
+    ids = scorer.tokenize(TEXT)
+    found = scorer.likeliest_tokens(ids, count=3)
+    logits = scorer.logits(ids).astype(numpy.float64)
+    expected = numpy.sort(logits - numpy.log(numpy.exp(logits).sum(axis=1, keepdims=True)), axis=1)[:, :-4:-1]
+    assert found.ids.shape == found.log_probabilities.shape == (len(ids), 3)
+    assert numpy.array_equal(found.ids[:, 0], logits.argmax(axis=1))
+    assert numpy.allclose(found.log_probabilities, expected, atol=1e-5)
+    assert numpy.array_equal(found.chosen, scorer.next_token_logprobs(ids))
+    for count in (0, scorer.vocabulary_size + 1):
+        with pytest.raises(InvalidInput, match="cannot be told"):
+            scorer.likeliest_tokens(ids, count=count)
+
+
 def test_log_probabilities_are_those_of_the_logits(scorer: PromptScorer) -> None:
     ids = scorer.tokenize(TEXT)
     logits = scorer.logits(ids).astype(numpy.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,21 @@ def require_gguf(path: str | Path) -> Path:
         if stream.read(4) != b"GGUF":
             raise DamagedFile(f"{str(path)!r} is not a GGUF file: it does not begin with the letters GGUF.")
     return file
+
+
+@dataclass(frozen=True)
+class LikeliestTokens:
+    """How likely n tokens are, and what would have been likelier.
+
+    Attributes:
+        chosen: ln p of each token but the first, given those before it, shape (n - 1,).
+        ids: The likeliest tokens behind each token, the likeliest first, shape (n, count).
+        log_probabilities: Their ln p, shape (n, count).
+    """
+
+    chosen: NDArray[numpy.float32]
+    ids: NDArray[numpy.int64]
+    log_probabilities: NDArray[numpy.float32]
 
 
 class PromptScorer:
@@ -135,6 +151,27 @@ class PromptScorer:
         self._check_start(start, len(checked) - 1)
         self._ask(do="log_probabilities", ids=checked, start=start)
         return self._receive_array(numpy.empty(len(checked) - 1 - start, numpy.float32))
+
+    def likeliest_tokens(self, ids: Sequence[int], *, count: int) -> LikeliestTokens:
+        """Return what `next_token_logprobs` does, and the likeliest tokens at every place, the one behind all included.
+
+        Args:
+            ids: 1 to ``context`` tokens.
+            count: How many of the likeliest to return at each place.
+
+        Raises:
+            InvalidInput: Too few or too many tokens, an unknown token, or a count out of range.
+        """
+        checked = self._checked(ids, self.context)
+        if not 1 <= count <= self.vocabulary_size:
+            raise InvalidInput(f"The {count} likeliest of {self.vocabulary_size} tokens cannot be told.")
+        self._ask(do="likeliest_tokens", ids=checked, count=count)
+        shape = (len(checked), count)
+        return LikeliestTokens(
+            self._receive_array(numpy.empty(len(checked) - 1, numpy.float32)),
+            self._receive_array(numpy.empty(shape, numpy.int64)),
+            self._receive_array(numpy.empty(shape, numpy.float32)),
+        )
 
     def time_prefill(self, tokens: int = 512) -> float:
         """Return the seconds that reading a prompt takes, as llama-bench's pp test does it.

@@ -29,11 +29,42 @@ def log_probabilities(logits: NDArray[numpy.float32], targets: NDArray[numpy.int
     result = numpy.empty(len(targets), numpy.float32)
     for begin in range(0, len(targets), _ROWS):
         rows = logits[begin : begin + _ROWS]
-        top = rows.max(axis=1)
-        total = numpy.exp(rows - top[:, None]).sum(axis=1, dtype=numpy.float64)
         chosen = rows[numpy.arange(len(rows)), targets[begin : begin + _ROWS]]
-        result[begin : begin + _ROWS] = chosen - top - numpy.log(total)
+        result[begin : begin + _ROWS] = _less_normaliser(rows, chosen[:, None])[:, 0]
     return result
+
+
+def _less_normaliser(rows: NDArray[numpy.float32], chosen: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+    """Turn each row's chosen logits into log-probabilities."""
+    top = rows.max(axis=1, keepdims=True)
+    total = numpy.exp(rows - top).sum(axis=1, dtype=numpy.float64, keepdims=True)
+    values: NDArray[numpy.float32] = (chosen - top - numpy.log(total)).astype(numpy.float32)
+    return values
+
+
+def likeliest(logits: NDArray[numpy.float32], count: int) -> tuple[NDArray[numpy.int64], NDArray[numpy.float32]]:
+    """Return each row's ``count`` likeliest tokens, the likeliest first, and their log-probabilities in nats.
+
+    Args:
+        logits: Shape (n, vocabulary).
+        count: How many tokens.
+
+    Example:
+        >>> tokens, values = likeliest(numpy.log(numpy.array([[0.2, 0.5, 0.3]], numpy.float32)), 2)
+        >>> print(tokens, values.round(2))
+        [[1 2]] [[-0.69 -1.2 ]]
+    """
+    tokens = numpy.empty((len(logits), count), numpy.int64)
+    values = numpy.empty((len(logits), count), numpy.float32)
+    for begin in range(0, len(logits), _ROWS):
+        rows = logits[begin : begin + _ROWS]
+        best = numpy.argpartition(rows, -count, axis=1)[:, -count:]
+        # Of equal logits the first token counts as the likeliest, as it does where the largest is taken.
+        order = numpy.lexsort((best, -numpy.take_along_axis(rows, best, axis=1)))
+        best = numpy.take_along_axis(best, order, axis=1)
+        tokens[begin : begin + _ROWS] = best
+        values[begin : begin + _ROWS] = _less_normaliser(rows, numpy.take_along_axis(rows, best, axis=1))
+    return tokens, values
 
 
 class Scorer:
@@ -77,6 +108,21 @@ class Scorer:
             found.append(log_probabilities(rows[: len(following)], following))
         self._parent.answer(found)
 
+    def likeliest_tokens(self, ids: list[int], count: int) -> None:
+        """Answer with what `log_probabilities` does, and with the likeliest tokens at every place."""
+        chosen: list[NDArray[numpy.float32]] = []
+        tokens: list[NDArray[numpy.int64]] = []
+        values: list[NDArray[numpy.float32]] = []
+        done = 0
+        for rows in self._library.read_all(ids, 0):
+            done += len(rows)
+            following = numpy.array(ids[done - len(rows) + 1 : done + 1], numpy.int64)
+            chosen.append(log_probabilities(rows[: len(following)], following))
+            best, probabilities = likeliest(rows, count)
+            tokens.append(best)
+            values.append(probabilities)
+        self._parent.answer([*chosen, *tokens, *values])
+
     def prefill(self, tokens: int) -> None:
         """Answer with the seconds that reading a prompt takes."""
         ids = self._random_tokens(tokens)
@@ -118,6 +164,7 @@ _ANSWERS: dict[str, Any] = {
         Scorer.pieces,
         Scorer.logits,
         Scorer.log_probabilities,
+        Scorer.likeliest_tokens,
         Scorer.prefill,
         Scorer.decode,
         Scorer.peak,

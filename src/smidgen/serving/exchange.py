@@ -58,13 +58,14 @@ class Turn:
 class GenerationRequest:
     """One answer that is wanted.
 
-    Exactly one of `messages` and `prompt` is given.
+    Exactly one of `messages`, `prompt` and `tokens` is given.
 
     Attributes:
         model: The model's name as the client wrote it.
         messages: A conversation, laid out with the model's template; its last turn is answered. An assistant's
             last turn is continued.
         prompt: A text; laid out as one user turn with the model's template unless `raw`.
+        tokens: Tokens that are continued as they stand.
         raw: Continue the prompt as it stands.
         suffix: What shall stand behind the continued prompt; for models that can fill in the middle.
         system: Replaces the model's own system message.
@@ -92,6 +93,7 @@ class GenerationRequest:
     model: str
     messages: tuple[Turn, ...] | None = None
     prompt: str | None = None
+    tokens: tuple[int, ...] = ()
     raw: bool = False
     suffix: str = ""
     system: str | None = None

@@ -190,10 +190,13 @@ async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
         ContextExceeded: It does not fit, and may not be cut.
     """
     request = layout.request
+    if request.tokens and not runner.lays_out:
+        return _within(request.tokens, request, runner)
     if runner.lays_out and layout.turns:
         turns, _ = await _fitting(layout, runner, layout.turns, _plain)
         return Prompt(turns=turns)
-    before = await runner.detokenize(list(request.context)) if request.context else ""
+    earlier = request.context or request.tokens
+    before = await runner.detokenize(list(earlier)) if earlier else ""
     if not layout.turns or (request.suffix and "suffix" not in _names(layout)):
         prompt = Prompt(before + (request.prompt or ""), suffix=request.suffix)
     else:
@@ -249,11 +252,18 @@ def _measure(runner: Runner) -> Callable[[str], Awaitable[bool]]:
 
 async def _cut(prompt: Prompt, request: GenerationRequest, runner: Runner) -> Prompt:
     """Leave out the middle of a prompt that is too long even alone: its first ``num_keep`` tokens and its end stay."""
-    if runner.context is None or prompt.suffix or await _measure(runner)(prompt.text):
+    if prompt.suffix or await _measure(runner)(prompt.text):
         return prompt
+    tokens = _within(tuple(await runner.tokenize(prompt.text)), request, runner).tokens
+    return replace(prompt, tokens=tokens)
+
+
+def _within(tokens: tuple[int, ...], request: GenerationRequest, runner: Runner) -> Prompt:
+    """Return a prompt of these tokens, without some in the middle where there are too many."""
+    if runner.context is None or len(tokens) < runner.context:
+        return Prompt(tokens=tokens)
     if not request.truncate:
         raise ContextExceeded
-    tokens = await runner.tokenize(prompt.text)
     room = max(1, runner.context - min(_RESERVED, runner.context // 4))
     keep = max(0, min(int(request.options.get("num_keep", 4)), room // 2))
-    return replace(prompt, tokens=(*tokens[:keep], *tokens[keep + len(tokens) - room :]))
+    return Prompt(tokens=(*tokens[:keep], *tokens[keep + len(tokens) - room :]))

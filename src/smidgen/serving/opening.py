@@ -46,6 +46,10 @@ def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSetti
     """
     context = context_of(model, options, settings)
     threads = options.values.get("num_thread") or settings.threads
+    if options.purpose == "score":
+        from smidgen.serving.scoring import open_scorer
+
+        return open_scorer(model, context, threads)
     if model.engine == "llama_cpp":
         from smidgen.serving.llama_runner import LlamaRunner
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smidgen.serving.runner import Runner
     from smidgen.serving.settings import ServingSettings
 
-Purpose = Literal["generate", "embed"]
+Purpose = Literal["generate", "embed", "score"]
 
 LOAD_TIME = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
 """Options that take effect when a model is loaded."""
@@ -34,7 +34,7 @@ class LoadOptions:
     """How a model is to be loaded.
 
     Attributes:
-        purpose: Whether it shall write or make vectors.
+        purpose: Whether it shall write, make vectors, or say how likely prompts are.
         context: Tokens of one answer's context; None for the server's default.
         values: The other options of `LOAD_TIME` that were asked for.
     """

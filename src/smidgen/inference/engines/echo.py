@@ -46,9 +46,13 @@ class Echo:
         """Answer with the prompt."""
         return self._answer(prompt, len(_WORD.findall(prompt)), options)
 
+    def words(self, text: str) -> list[str]:
+        """Cut a text into words, each with the white space before it."""
+        return _WORD.findall(text)
+
     def tokenize(self, text: str) -> list[int]:
         """Cut a text into words, each with a number that is the same in every process."""
-        return [zlib.crc32(word.encode(errors="replace")) for word in _WORD.findall(text)]
+        return [zlib.crc32(word.encode(errors="replace")) for word in self.words(text)]
 
     def embed(self, tokens: Sequence[int]) -> list[float]:
         """Return a vector of 64 values that counts words: texts that share words are near each other."""
