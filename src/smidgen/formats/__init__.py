@@ -16,8 +16,19 @@ from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.formats._block import BlockFormat, Scales
 from smidgen.formats._format import NumberFormat
 from smidgen.formats._grid import Grid
+from smidgen.formats._multiply import multiply, multiply_back
 
-__all__ = ["BlockFormat", "Grid", "NumberFormat", "Scales", "by_ggml_type", "find", "names"]
+__all__ = [
+    "BlockFormat",
+    "Grid",
+    "NumberFormat",
+    "Scales",
+    "by_ggml_type",
+    "find",
+    "multiply",
+    "multiply_back",
+    "names",
+]
 
 
 def names() -> tuple[str, ...]:

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
+
+    from smidgen.compiled import Array
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,28 @@ class NumberFormat(ABC):
         Raises:
             DamagedFile: The row is not a whole number of blocks.
         """
+
+    def cut(self, packed: Tensor, depth: int) -> tuple[NumberFormat, Tensor]:
+        """Return bytes [rows, fewer bytes] that hold what reading at fewer bits sees, and their format.
+
+        Args:
+            packed: uint8 [rows, bytes per row].
+            depth: Bits of a code that are kept.
+
+        Raises:
+            Unsupported: The format does not put the weightiest bits first, or has not so many.
+        """
+        raise Unsupported(
+            f"{self.name} is read whole or not at all.",
+            remedy="Formats that serve several depths are hierarchical and tiers.",
+        )
+
+    def loop(self) -> Callable[[Array, Array], None] | None:
+        """Return the compiled loop that reads bytes [rows, bytes per row] into float32 [rows, columns].
+
+        None where unpacking is a matter of tensor operations.
+        """
+        return None
 
     def _require_packed(self, packed: Tensor) -> None:
         import torch

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smidgen.errors import InvalidInput
-from smidgen.formats import _dense, _search
+from smidgen.formats import _dense, _multiply, _search
 from smidgen.formats._block import BlockFormat, Scales
 from smidgen.formats._plain import as_bytes, as_halves
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from smidgen.compiled import Array
 
 SHARES = (1, *(1.06**step for step in range(-8, 45) if step))
 """Where the greatest weight is tried, as shares of the outermost level; beyond 1 it is clipped."""
@@ -106,9 +108,27 @@ class GroupFormat(BlockFormat):
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Turn bytes [rows, bytes per row] into float32 weights [rows, columns]."""
-        if self.group:
+        if not self.group:
+            return self.for_columns(self._columns_of(packed.shape[-1])).unpack(packed)
+        self._require_packed(packed)
+        if packed.device.type != "cpu":
             return super().unpack(packed)
-        return self.for_columns(self._columns_of(packed.shape[-1])).unpack(packed)
+        return _multiply.unpack(self.loop(), packed, packed.shape[1] // self.type_size * self.group)
+
+    def loop(self) -> Callable[[Array, Array], None]:
+        """Return the compiled loop that reads bytes [rows, bytes per row] into float32 [rows, columns]."""
+        import numpy as np
+
+        from smidgen.formats import _loops
+
+        first, second = self._counted_codes()
+        layout = np.array([self.group, self.code_bits, 2, 1 if second is first else 2])
+        scales = _loops.halves()
+        return lambda packed, out: _loops.groups(packed, layout, scales, first, second, out)
+
+    def _counted_codes(self) -> tuple[Array, Array]:
+        """Return what every code counts under the first scale and under the second; the same where there is one."""
+        return self.grid.values, self.grid.values
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
         return {"d": _search.half(_search.symmetric(weights, importance, self.grid, reaches(self.levels)))}

@@ -14,6 +14,8 @@ from smidgen.formats._plain import as_bytes, as_halves
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from smidgen.compiled import Array
+
 ROUNDS = 8
 
 
@@ -79,6 +81,12 @@ class Binary(GroupFormat):
         """Return what codes stand for; minimum is the second scale."""
         first = (codes & 1).float().mul_(2).sub_(1).mul_(scale)
         return first if self.residual == 1 else first.add_((codes >> 1).float().mul_(2).sub_(1).mul_(minimum))
+
+    def _counted_codes(self) -> tuple[Array, Array]:
+        import numpy as np
+
+        first, second = np.array([-1, 1, -1, 1], np.float32), np.array([-1, -1, 1, 1], np.float32)
+        return (first, first) if self.residual == 1 else (first, second)
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
         import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from smidgen.formats._group import GroupFormat, require_one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from smidgen.compiled import Array
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class FixedPoint(GroupFormat):
     def levels(self) -> tuple[float, ...]:
         """What the codes stand for."""
         return tuple(range(-(1 << (self.bits - 1)), 1 << (self.bits - 1)))
+
+    def loop(self) -> Callable[[Array, Array], None]:
+        """Return the compiled loop that reads bytes [rows, bytes per row] into float32 [rows, columns]."""
+        import numpy as np
+
+        from smidgen.formats import _loops
+
+        layout, scales, values = np.array([self.group, self.bits, 1, 1]), _loops.powers(), self.grid.values
+        return lambda packed, out: _loops.groups(packed, layout, scales, values, values, out)
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
         import torch

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from smidgen.compiled import Array
+
 HIGHEST = 448.0
 """The greatest E4M3 float; the greatest weight of a group is put there in E5M2 too, so that scales stay in range."""
 KINDS = ("e4m3", "e5m2")
@@ -75,6 +77,12 @@ class Float8(GroupFormat):
     def decode(self, codes: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
         """Return what the bits stand for."""
         return codes.contiguous().view(self._dtype()).float().mul_(scale)
+
+    def _counted_codes(self) -> tuple[Array, Array]:
+        import torch
+
+        every = torch.arange(256, dtype=torch.uint8).view(self._dtype()).float().numpy()
+        return every, every
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
         return {"d": _search.half(weights.abs().amax(1) / HIGHEST)}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from smidgen.errors import Unsupported
+from smidgen.formats._format import NumberFormat
 from smidgen.formats._group import GroupFormat, require_one_of
+from smidgen.formats._plain import as_bytes, as_halves
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from smidgen.compiled import Array
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,38 @@ class Hierarchical(GroupFormat):
         """Return the format that reads the same bytes at another depth."""
         return replace(self, depth=depth)
 
+    def cut(self, packed: Tensor, depth: int) -> tuple[NumberFormat, Tensor]:
+        """Keep the first planes of every group; see `NumberFormat.cut`.
+
+        The scale grows by as many powers of two as planes go, so that every weight is what `at` reads.
+        """
+        import torch
+
+        if not 2 <= depth <= self.bits:
+            raise Unsupported(f"{self.name} is read at 2 to {self.bits} bits, not {depth}.")
+        if not self.group:
+            whole, kept = self.for_columns(self._columns_of(packed.shape[1])).cut(packed, depth)
+            assert isinstance(whole, Hierarchical)
+            return replace(whole, group=0), kept
+        blocks = packed.reshape(len(packed), -1, self.type_size)
+        scale = as_halves(blocks[..., :2]).float() * 2.0 ** (self.bits - depth)
+        planes = blocks[..., 2 : 2 + depth * self.group // 8]
+        kept = torch.cat([as_bytes(scale.clamp(-65504, 65504)), planes], -1).flatten(1)
+        return replace(self, bits=depth, depth=0), kept
+
     def quantize(self, weights: Tensor, importance: Tensor | None = None) -> Tensor:
         """Pack every plane, whatever the depth to be read."""
         return super().quantize(weights, importance) if not self.depth else self.at(0).quantize(weights, importance)
+
+    def loop(self) -> Callable[[Array, Array], None]:
+        """Return the compiled loop that reads bytes [rows, bytes per row] into float32 [rows, columns]."""
+        import numpy as np
+
+        from smidgen.formats import _loops
+
+        layout = np.array([self.group, self.bits, self.depth or self.bits])
+        tables = _loops.halves(), _loops.spread(), self.grid.values
+        return lambda packed, out: _loops.planes(packed, layout, *tables, out)
 
     def _join_codes(self, codes: Tensor) -> Tensor:
         import torch

@@ -14,6 +14,8 @@ from smidgen.formats._plain import affine_scales, as_bytes, as_halves
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from smidgen.compiled import Array
+
 
 @dataclass(frozen=True)
 class Integer(GroupFormat):
@@ -59,6 +61,10 @@ class Integer(GroupFormat):
         """What the codes stand for."""
         half = 1 << (self.bits - 1) if self.symmetric else 0
         return tuple(range(-half, (1 << self.bits) - half))
+
+    def _counted_codes(self) -> tuple[Array, Array]:
+        first, second = super()._counted_codes()
+        return first, second if self.symmetric else second * 0 + 1
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
         if self.symmetric:

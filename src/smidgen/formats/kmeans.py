@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smidgen.errors import DamagedFile
-from smidgen.formats import _dense
+from smidgen.formats import _dense, _multiply
 from smidgen.formats._block import require_importance
 from smidgen.formats._format import NumberFormat, require_finite
 from smidgen.formats._group import require_one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from smidgen.compiled import Array
 
 ROUNDS = 12
 ROWS = 512
@@ -112,10 +115,14 @@ class Kmeans(NumberFormat):
                 f"{self.name} is read from bytes [rows, {self.codebook_bytes} + n * {self.bits}], "
                 f"not from {packed.dtype} {tuple(packed.shape)}."
             )
-        codebook = (
-            packed[:, : self.codebook_bytes].clone(memory_format=torch.contiguous_format).view(torch.float16).float()
-        )
-        return codebook.gather(1, _dense.split(packed[:, self.codebook_bytes :], self.bits).long())
+        return _multiply.unpack(self.loop(), packed, codes // self.bits * 8)
+
+    def loop(self) -> Callable[[Array, Array], None]:
+        """Return the compiled loop that reads bytes [rows, bytes per row] into float32 [rows, columns]."""
+        from smidgen.formats import _loops
+
+        bits, scales = self.bits, _loops.halves()
+        return lambda packed, out: _loops.codebooks(packed, bits, scales, out)
 
 
 def _nearest(weights: Tensor, codebook: Tensor) -> Tensor:

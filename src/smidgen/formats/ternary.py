@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,8 @@ from smidgen.formats._ternary import DIGITS, join_digits, split_digits
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from smidgen.compiled import Array
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class Ternary(GroupFormat):
         # Rows are multiples of 8, and of five places behind one another at most one is that.
         weights = (row_bytes - self.scale_bytes) * DIGITS
         return weights - weights % 8
+
+    def loop(self) -> Callable[[Array, Array], None]:
+        """Return the compiled loop that reads bytes [rows, bytes per row] into float32 [rows, columns]."""
+        from smidgen.formats import _loops
+
+        size, scales = self.group, _loops.halves()
+        return lambda packed, out: _loops.digits(packed, size, scales, out)
 
     def _join_codes(self, codes: Tensor) -> Tensor:
         import torch

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import formats
-from smidgen.errors import DamagedFile, SmidgenError
+from smidgen.errors import DamagedFile, SmidgenError, Unsupported
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE, read_config, read_tokenizer
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model, PackedTensor
@@ -31,6 +31,58 @@ KEY = "smidgen.packed"
 def is_folder(folder: Path) -> bool:
     """Whether a folder keeps a model as packed bytes."""
     return (folder / WEIGHTS).is_file()
+
+
+def require_folder(folder: Path) -> Path:
+    """Return a folder that keeps a model as packed bytes.
+
+    Raises:
+        Unsupported: It is anything else, which serves no depth but its own.
+    """
+    if not is_folder(folder):
+        raise Unsupported(
+            f"{folder} is not stored hierarchically, so that it cannot be read at fewer bits.",
+            remedy="Store it so first: smidgen quantize --format hierarchical.",
+        )
+    return folder
+
+
+def at_depth(stored: Mapping[str, PackedTensor], depth: int) -> dict[str, PackedTensor]:
+    """Return packed weights as they are read at a depth: of hierarchical ones the weightiest bits, others as they are.
+
+    Raises:
+        Unsupported: None of them is stored hierarchically, or none in so many bits.
+    """
+    found, refusal = dict(stored), None
+    for name, each in stored.items():
+        number_format = formats.find(each.format)
+        try:
+            less, data = number_format.cut(each.data, depth)
+        except Unsupported as error:
+            refusal = error
+            continue
+        found[name] = PackedTensor(less.name, data, each.shape)
+    if refusal is not None and all(found[name] is each for name, each in stored.items()):
+        raise refusal
+    return found
+
+
+def read_as(number_format: str, shape: tuple[int, int], depth: int | None) -> tuple[str, int]:
+    """Return as what a weight is read at a depth, and how many of its bytes are then left unread.
+
+    Example:
+        >>> read_as("hierarchical", (4, 64), 4), read_as("integer", (4, 64), 4)
+        (('hierarchical:bits=4', 128), ('integer', 0))
+    """
+    import torch
+
+    whole = formats.find(number_format)
+    row = torch.zeros(1, whole.bytes_for((1, shape[1])), dtype=torch.uint8)
+    try:
+        less = whole if depth is None else whole.cut(row, depth)[0]
+    except Unsupported:
+        less = whole
+    return less.name, whole.bytes_for(shape) - less.bytes_for(shape)
 
 
 def shapes(path: Path) -> dict[str, tuple[str, tuple[int, int]]]:
@@ -49,16 +101,18 @@ def shapes(path: Path) -> dict[str, tuple[str, tuple[int, int]]]:
         raise DamagedFile(f"{path} does not say how its weights are packed: {error}.") from error
 
 
-def read_folder(folder: Path, dtype: torch.dtype, *, hold: bool = False) -> Model:
+def read_folder(folder: Path, dtype: torch.dtype, *, hold: bool = False, depth: int | None = None) -> Model:
     """Load a folder of packed weights.
 
     Args:
         folder: Where it lies.
         dtype: Type of the weights that are not packed, and of all where they are unpacked.
         hold: Keep the matrices as bytes in the module too, for running only; the floats are made else.
+        depth: Bits at which hierarchical matrices are read; all that they have where None.
 
     Raises:
         DamagedFile: The weights cannot be read, or do not fit the configuration.
+        Unsupported: A depth is asked for that the matrices do not have.
 
     Example:
         model = read_folder(Path("small"), torch.bfloat16, hold=True)
@@ -75,6 +129,7 @@ def read_folder(folder: Path, dtype: torch.dtype, *, hold: bool = False) -> Mode
         state, packed = load_file(folder / WEIGHTS), {}
         for name, (number_format, shape) in shapes(folder / WEIGHTS).items():
             packed[name] = _checked(PackedTensor(number_format, state.pop(name), shape), name, folder)
+        packed = packed if depth is None else at_depth(packed, depth)
         config = AutoConfig.from_pretrained(folder)
         module = _built(config, {name: value.to(dtype) for name, value in state.items()}, packed, family)
         if (folder / "generation_config.json").is_file():
@@ -109,12 +164,12 @@ def _built(config: Any, state: dict[str, Any], packed: Mapping[str, PackedTensor
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    from smidgen.models import uneven
+    from smidgen.models import experts, uneven
 
     anatomy = family.anatomy(config)
     with init_empty_weights(include_buffers=False):
         module: Any = AutoModelForCausalLM.from_config(config)
-        module = uneven.fit(module, anatomy)
+        module = experts.take_apart(uneven.fit(module, anatomy), anatomy)
     hold(module, _with_head(packed, anatomy))
     embedding = f"{anatomy.embedding}.weight"
     if anatomy.tied and embedding in state:
@@ -172,7 +227,7 @@ def unpacked(model: Model, dtype: torch.dtype | None = None) -> Model:
             whole: Any = torch.nn.Linear(part.in_features, part.out_features, device="meta")
             whole.bias = part.bias
         elif type(part) is embedding:
-            whole = torch.nn.Embedding(part.num_embeddings, part.embedding_dim, part.padding_idx, device="meta")
+            whole = copy.deepcopy(part.shell[0])
         else:
             continue
         whole.weight = torch.nn.Parameter(part.weight if dtype is None else part.weight.to(dtype))
@@ -202,27 +257,28 @@ def _stand_in(part: Any, stored: PackedTensor) -> Any:
     import torch
 
     kinds = _kinds()
-    return kinds[type(part)](part, stored) if type(part) in (torch.nn.Linear, torch.nn.Embedding) else None
+    if type(part) is torch.nn.Linear:
+        return kinds[torch.nn.Linear](part, stored)
+    return kinds[torch.nn.Embedding](part, stored) if isinstance(part, torch.nn.Embedding) else None
 
 
 @cache
 def _kinds() -> dict[type, Any]:
     import torch
-    import torch.nn.functional as functional
 
     class FromBytes(torch.autograd.Function):
-        """``x Wᵀ`` with W unpacked in either pass and kept in none."""
+        """``x Wᵀ`` with W unpacked slice by slice in either pass and kept in none."""
 
         @staticmethod
         def forward(ctx: Any, inputs: Any, data: Any, number_format: Any) -> Any:
             ctx.save_for_backward(data)
             ctx.number_format = number_format
-            return functional.linear(inputs, number_format.unpack(data).to(inputs.dtype))
+            return formats.multiply(inputs, data, number_format)
 
         @staticmethod
         def backward(ctx: Any, slope: Any) -> Any:
             (data,) = ctx.saved_tensors
-            return slope @ ctx.number_format.unpack(data).to(slope.dtype), None, None
+            return formats.multiply_back(slope, data, ctx.number_format), None, None
 
     class PackedLinear(torch.nn.Linear):
         """A linear layer that holds its weight as bytes."""
@@ -256,6 +312,10 @@ def _kinds() -> dict[type, Any]:
             torch.nn.Module.__init__(self)
             self.num_embeddings, self.embedding_dim = part.num_embeddings, part.embedding_dim
             self.padding_idx = part.padding_idx
+            self.scale = float(getattr(part, "embed_scale", 1.0))
+            shell = copy.copy(part)
+            shell._parameters = {"weight": None}
+            self.shell = (shell,)  # inside a tuple it is no part of this module
             self.number_format = formats.find(stored.format)
             self.register_buffer("data", stored.data, persistent=False)
 
@@ -265,7 +325,8 @@ def _kinds() -> dict[type, Any]:
             return self.number_format.unpack(self.data)
 
         def forward(self, ids: Any) -> Any:
-            """Return the rows of some tokens."""
-            return self.number_format.unpack(self.data[ids.flatten()]).reshape(*ids.shape, -1)
+            """Return the rows of some tokens, scaled where the family scales them."""
+            rows = self.number_format.unpack(self.data[ids.flatten()]).reshape(*ids.shape, -1)
+            return rows if self.scale == 1 else rows * self.scale
 
     return {torch.nn.Linear: PackedLinear, torch.nn.Embedding: PackedEmbedding}
