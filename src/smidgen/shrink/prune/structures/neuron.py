@@ -40,7 +40,7 @@ class Neuron(BlockStructure):
     multiple: int | None = None
 
     unit: ClassVar[str] = "neurons per block"
-    criterion: ClassVar[str] = "activation"
+    criterion: ClassVar[str] = "wanda"
     readers: ClassVar[tuple[str, ...]] = ("mlp_hidden",)
 
     def present(self, block: Block) -> int:
