@@ -6,6 +6,7 @@ import argparse
 import inspect
 import json
 import os
+import runpy
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -33,7 +34,18 @@ def smidgen_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     """An empty model store for each test, so that none sees the user's own or another test's."""
     home = tmp_path_factory.mktemp("smidgen-home")
     monkeypatch.setenv("SMIDGEN_HOME", str(home))
+    monkeypatch.setenv("OLLAMA_MODELS", str(home / "none-of-ollama"))
     yield home
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A running registry of Ollama's protocol, which names of models are looked up in."""
+    kind = runpy.run_path(str(Path(__file__).with_name("standin_registry.py")))["Registry"]
+    with kind() as running:
+        monkeypatch.setenv("SMIDGEN_OLLAMA_REGISTRY", running.address)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield running
 
 
 @pytest.fixture(scope="session")

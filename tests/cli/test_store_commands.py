@@ -121,3 +121,19 @@ def test_a_damaged_model_can_be_removed(tiny_gguf, capsys):
     assert main(["show", "tiny"]) == 2
     assert main(["rm", "tiny", "--yes"]) == 0
     assert Store().names() == ()
+
+
+def test_models_of_a_registry_are_pulled_by_their_plain_names_and_pushed(registry, tiny_gguf, capsys):
+    registry.add("library/llama3.2:latest", {"model": tiny_gguf, "system": "Be brief."})
+    code, pulled = run_json(capsys, "pull", "llama3.2")
+    assert code == 0 and pulled["name"] == "llama3.2:latest" and pulled["facts"]["system"] == "Be brief."
+    host = registry.address.removeprefix("http://")
+    assert main(["cp", "llama3.2", f"{host}/me/small:v2"]) == 0
+    assert main(["push", f"{host}/me/small:v2", "--quiet"]) == 2
+    assert "cannot be reached" in capsys.readouterr().err and "me/small:v2" not in registry.manifests
+    code, pushed = run_json(capsys, "push", f"{host}/me/small:v2", "--insecure")
+    assert code == 0 and pushed["address"] == f"http://{host}/me/small:v2"
+    assert registry.manifests["me/small:v2"]
+    config = json.loads(registry.blobs[json.loads(registry.manifests["me/small:v2"])["config"]["digest"]])
+    assert config["model_family"] == "llama" and config["file_type"] == "F16"
+    assert main(["push", "llama3.2", "--offline"]) == 2

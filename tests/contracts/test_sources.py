@@ -20,6 +20,7 @@ REFERENCES = {
     "hub": lambda folder: Reference("hub", "org/name", "main"),
     "folder": lambda folder: Reference("folder", "model", path=folder),
     "gguf_file": lambda folder: Reference("gguf", "a.gguf", path=folder / "a.gguf"),
+    "ollama_registry": lambda folder: Reference("ollama", "llama3.2:1b"),
 }
 
 
@@ -44,7 +45,7 @@ def test_offline_a_source_delivers_from_this_machine_or_says_that_it_cannot(name
         (folder / file).write_bytes(content)
     store = Store(tmp_path / "store")
     reference = REFERENCES[name](folder)
-    if name in ("index", "hub"):
+    if name in ("index", "hub", "ollama_registry"):
         with pytest.raises(SourceUnavailable, match="not in the store yet"):
             fetch(reference, store, offline=True)
     else:

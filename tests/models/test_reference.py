@@ -40,6 +40,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("hf:org/name@v1.0", Reference("hub", "org/name", "v1.0")),
         ("HF:org/name", Reference("hub", "org/name", "main")),
         ("hf:org/name/q4.gguf@abc", Reference("hub", "org/name", "abc", Path("q4.gguf"))),
+        ("ollama:llama3.2", Reference("ollama", "llama3.2")),
+        ("Ollama:me/mine:v1", Reference("ollama", "me/mine:v1")),
+        ("ollama:localhost:5000/me/mine", Reference("ollama", "localhost:5000/me/mine")),
+        ("llama3.2", Reference("ollama", "llama3.2")),
+        ("phi3.5", Reference("ollama", "phi3.5")),
+        ("qwen2", Reference("ollama", "qwen2")),
+        ("gemma2", Reference("ollama", "gemma2")),
+        ("mistral", Reference("ollama", "mistral")),
     ],
 )
 def test_names_are_understood(text: str, expected: Reference) -> None:
@@ -105,7 +113,10 @@ def test_stored_names_are_found_in_any_case_and_default_to_latest(tmp_path: Path
         ("hf:org/name@../..", InvalidInput, "not a repository"),
         ("hf:org/name/../x.gguf", InvalidInput, "not a repository"),
         ("https://example.org/x", InvalidInput, "web address"),
-        ("ollama:llama3.2", Unsupported, "does not read"),
+        ("ollama:", InvalidInput, "not a name"),
+        ("ollama:a/b/c/d", InvalidInput, "no name in a registry"),
+        ("ollama:../../etc/passwd", InvalidInput, "n"),
+        ("ollama:no_host!/a/b", InvalidInput, "no name in a registry"),
     ],
 )
 def test_what_cannot_be_meant_is_said_clearly(here: Path, text: str, error: type[SmidgenError], message: str) -> None:

@@ -36,10 +36,10 @@ def part(local: LocalModel, name: str) -> str:
     Raises:
         ReferenceNotFound: The model has none.
     """
-    from smidgen.recipe.create import modelfile_of
+    from smidgen.models.modelfile import of_facts
 
     folder = local.path.parent if local.path.is_file() else local.path
-    own = modelfile_of(local.facts, source=str(local.path)).with_paths_in(folder)
+    own = of_facts(local.facts, source=str(local.path)).with_paths_in(folder)
     if name == "modelfile":
         return own.text().rstrip("\n")
     found = {

@@ -11,13 +11,17 @@ from smidgen.cli.screen import Screen
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="smollm2:135m, hf:org/name, a folder or a .gguf file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="smollm2:135m, llama3.2, hf:org/name or a file.")],
     settings: Settings,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Keep it under this name.", show_default="its own")
     ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow registries without encryption.")] = False,
 ) -> None:
-    """Get a model and keep it in the store, so that its name is enough from then on."""
+    """Get a model and keep it in the store, so that its name is enough from then on.
+
+    A name of Ollama's library, as llama3.2 or ollama:namespace/name:tag, comes from its registry.
+    """
     from smidgen.models.names import StoreName
     from smidgen.models.sources import pull
     from smidgen.models.store import Store
@@ -26,7 +30,7 @@ def command(
     if name is not None:
         StoreName.parse(name)
     with screen.progress() as progress:
-        stored = pull(model, Store(), name=name, offline=settings.offline, progress=progress)
+        stored = pull(model, Store(), name=name, offline=settings.offline, insecure=insecure, progress=progress)
     facts = dict(stored.facts)
     data = {
         "name": stored.name,

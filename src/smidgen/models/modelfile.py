@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from smidgen.errors import InvalidInput
 from smidgen.models.files import open_for_reading
@@ -29,6 +30,9 @@ INSTRUCTIONS = (
     "PARSER",
 )
 ROLES = ("system", "user", "assistant")
+
+MODEL = "model.gguf"
+"""Name of the weights among a stored model's files, where it was made from a Modelfile."""
 
 _SEVERAL = '"""'
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}([-+][0-9A-Za-z.+-]+)?", re.ASCII)
@@ -181,6 +185,40 @@ def parse(text: str) -> Modelfile:
         renderer=last("RENDERER"),
         parser=last("PARSER"),
     )
+
+
+def of_facts(facts: Mapping[str, Any], **changes: Any) -> Modelfile:
+    """Return the Modelfile that a stored model's facts amount to, with its files named as they lie in its folder.
+
+    Args:
+        facts: What is known of it: ``template``, ``system``, ``parameters``, ``messages``, ``license``, ``adapters``
+            and so on, each only where there is one.
+        **changes: Fields of the Modelfile that differ.
+    """
+    parameters = [
+        Parameter(name, _text(each))
+        for name, value in sorted(facts.get("parameters", {}).items())
+        for each in (value if isinstance(value, list | tuple) else [value])
+    ]
+    found = Modelfile(
+        source=f"./{facts.get('weights', MODEL)}",
+        projectors=tuple(f"./{name}" for name in facts.get("projectors", ())),
+        adapters=tuple(f"./{name}" for name in facts.get("adapters", ())),
+        draft=f"./{facts['draft']}" if facts.get("draft") else None,
+        template=facts.get("template"),
+        system=facts.get("system"),
+        licences=tuple(facts.get("license", ())),
+        parameters=tuple(parameters),
+        messages=tuple(Turn(turn["role"], turn["content"]) for turn in facts.get("messages", ())),
+        requires=facts.get("requires"),
+        renderer=facts.get("renderer"),
+        parser=facts.get("parser"),
+    )
+    return replace(found, **changes)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def quoted(value: str) -> str:

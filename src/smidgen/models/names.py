@@ -11,6 +11,9 @@ from smidgen.errors import InvalidInput
 DEFAULT_TAG = "latest"
 HUB_SPACE = "hf"
 
+_PORT = re.compile(r"^([^/:]+):(\d{1,5})/", re.ASCII)
+"""A registry's host with its port; no file name may have the colon on every system."""
+
 _PART = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,94}[a-z0-9_])?", re.ASCII)
 
 
@@ -28,6 +31,8 @@ class StoreName:
     Example:
         >>> str(StoreName.parse("My-Model")), str(StoreName.parse("hf:Org/Name@1A2B"))
         ('my-model:latest', 'hf:org/name@1a2b')
+        >>> str(StoreName.parse("localhost:5000/me/mine"))
+        'localhost-5000/me/mine:latest'
         >>> StoreName.parse("../x")
         Traceback (most recent call last):
             ...
@@ -54,7 +59,7 @@ Use letters, digits, '.', '_' and '-', and a tag after ':' if you like, as in 't
             path, _, tag = cleaned.removeprefix(f"{HUB_SPACE}:").partition("@")
             parts: tuple[str, ...] = (HUB_SPACE, *path.split("/"))
         else:
-            path, colon, tag = cleaned.partition(":")
+            path, colon, tag = _PORT.sub(r"\1-\2/", cleaned).partition(":")
             parts = tuple(path.split("/"))
             if (colon and not tag) or parts[0] == HUB_SPACE:
                 raise _invalid(text)

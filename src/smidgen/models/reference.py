@@ -18,7 +18,7 @@ from smidgen.models.names import HUB_SPACE, StoreName
 if TYPE_CHECKING:
     from smidgen.models.store import Store
 
-Kind = Literal["catalog", "hub", "folder", "gguf", "store"]
+Kind = Literal["catalog", "hub", "folder", "gguf", "ollama", "store"]
 
 DEFAULT_REVISION = "main"
 GGUF_MAGIC = b"GGUF"
@@ -37,7 +37,7 @@ class Reference:
     """A model, as it was asked for and before it is fetched.
 
     Attributes:
-        kind: Where it is to be found: "catalog", "hub", "folder", "gguf" or "store".
+        kind: Where it is to be found: "catalog", "hub", "folder", "gguf", "ollama" (a registry) or "store".
         name: Its name there; for a folder or file the path as text.
         revision: Branch, tag or commit, for the hub.
         path: The folder or file; for the hub the one ``.gguf`` file that was asked for, if any.
@@ -49,6 +49,8 @@ class Reference:
     path: Path | None = None
 
     def __str__(self) -> str:
+        if self.kind == "ollama":
+            return f"ollama:{self.name}"
         if self.kind != "hub":
             return self.name
         file = f"/{self.path}" if self.path else ""
@@ -59,7 +61,8 @@ class Reference:
 def parse(text: str, store: Store | None = None) -> Reference:
     """Understand what a person wrote; nothing is fetched.
 
-    ``smollm2:135m`` is in the catalog or the store, ``qwen3:0.6b`` a model of the catalog that the hub has,
+    ``smollm2:135m`` is in the catalog or the store, ``ollama:llama3.2`` (or ``llama3.2``, where the catalog has a
+    model of that name without the tag) in Ollama's registry, ``qwen3:0.6b`` a model of the catalog that the hub has,
     ``hf:org/name@revision`` (or ``org/name``, where no such
     folder is here) on the hub, ``hf:org/name/file.gguf`` one file there, ``./folder`` and ``file.gguf`` on this
     machine. A folder without ``config.json`` that holds exactly one GGUF file stands for that file.
@@ -71,7 +74,7 @@ def parse(text: str, store: Store | None = None) -> Reference:
     Raises:
         InvalidInput: It has none of the forms above, or the place holds no model.
         ReferenceNotFound: It has one, and nothing has that name.
-        Unsupported: A registry or a file format that smidgen does not read.
+        Unsupported: A file format that smidgen does not read.
 
     Example:
         >>> parse("hf:HuggingFaceTB/SmolLM2-135M-Instruct@v1")
@@ -84,16 +87,15 @@ def parse(text: str, store: Store | None = None) -> Reference:
         raise InvalidInput(f"{text!r} names no model." if text else "No model is named.", remedy=_FORMS)
     scheme = cleaned.partition(":")[0].lower()
     if scheme == "ollama":
-        raise Unsupported(
-            f"{cleaned!r} names a model of Ollama's registry, which this version does not read.",
-            remedy="Give the path of its .gguf file, or the same model on the hub as 'hf:org/name'.",
-        )
+        return Reference("ollama", _registry_name(cleaned))
     if scheme in ("http", "https", "file", "ftp", "s3"):
         raise InvalidInput(f"{cleaned!r} is a web address, not a model.", remedy=_FORMS)
     if scheme == HUB_SPACE:
         return _hub(cleaned)
     if _is_path(cleaned):
         return _local(cleaned)
+    if "/" in cleaned and not os.path.exists(cleaned) and (stored := _stored_name(cleaned, store)):
+        return Reference("store", stored)
     if "/" in cleaned:
         deep = cleaned.partition("@")[0].count("/") > 1
         return _local(cleaned) if deep or os.path.exists(cleaned) else _hub(cleaned)
@@ -126,6 +128,28 @@ def _hub(text: str) -> Reference:
     return Reference("hub", "/".join(parts), revision or DEFAULT_REVISION, Path(file) if file else None)
 
 
+def _registry_name(text: str) -> str:
+    """Check what stands behind ``ollama:``: ``[host/][namespace/]name[:tag]``; a host may have a port."""
+    name = text.partition(":")[2]
+    parts = name.removeprefix("http://").removeprefix("https://").split("/")
+    host = parts.pop(0) if len(parts) == 3 else ""
+    if len(parts) > 2 or not re.fullmatch(r"[A-Za-z0-9.-]*(?::\d{1,5})?", host, re.ASCII):
+        raise InvalidInput(f"{text!r} is no name in a registry.", remedy="Write it as 'ollama:llama3.2:1b'.")
+    StoreName.parse("/".join(parts))
+    return name
+
+
+def _stored_name(text: str, store: Store | None) -> str | None:
+    """Return the full name of a stored model, None where none is stored under this name."""
+    from smidgen.models.store import Store
+
+    try:
+        name = str(StoreName.parse(text))
+    except InvalidInput:
+        return None
+    return name if name in (store or Store()).names() else None
+
+
 def _named(text: str, store: Store | None) -> Reference:
     from smidgen.models.store import Store
 
@@ -138,6 +162,8 @@ def _named(text: str, store: Store | None) -> Reference:
         return Reference("store", name)
     if lowered in catalog.entries():
         return _hub(catalog.entries()[lowered].reference)
+    if lowered.partition(":")[0] in {name.partition(":")[0] for name in catalog.entries()}:
+        return Reference("ollama", text)
     if os.path.exists(text):
         raise ReferenceNotFound(f"There is no model {text!r}.", remedy=f"For the folder of that name write './{text}'.")
     near = difflib.get_close_matches(lowered, catalog.entries(), n=3)

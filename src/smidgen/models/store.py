@@ -6,6 +6,8 @@ folders/<digest>/           the model under its own file names (links to the blo
 writers/                    one locked file per process that is adding contents
 downloads/                  what sources are fetching; an interrupted download goes on from here
 locks/                      one per model that is being fetched
+
+What Ollama keeps on this machine (`smidgen.models.ollama_store`) can be listed and read through it as well.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +37,9 @@ from smidgen.models.files import (
 from smidgen.models.manifest import Manifest, is_file_name
 from smidgen.models.names import DEFAULT_TAG, HUB_SPACE, StoreName
 from smidgen.progress import Event, Progress, silent
+
+if TYPE_CHECKING:
+    from smidgen.models.ollama_store import OllamaStore
 
 LOCK_SECONDS = 10.0
 KEEP_DOWNLOADS_SECONDS = 7 * 24 * 3600
@@ -137,6 +142,8 @@ class Store:
             ReferenceNotFound: No model has that name.
             DamagedFile: Its manifest or contents are not whole.
         """
+        if (foreign := self._foreign(name)) is not None:
+            return foreign
         manifest = self._read(self._existing(name))
         model = self._model(manifest.name)
         self._check_contents(manifest)
@@ -144,14 +151,14 @@ class Store:
         return model
 
     def names(self) -> tuple[str, ...]:
-        """List the names of the stored models."""
-        folder = self.root / "manifests"
-        found = (StoreName.of_manifest(PurePosixPath(path.relative_to(folder))) for path in folder.rglob("*.json"))
-        return tuple(sorted(str(name) for name in found if name is not None))
+        """List the names of the models that can be resolved: the stored ones, and those of Ollama's store."""
+        return tuple(sorted({*self._own_names(), *self._ollama().names()}))
 
     def list(self) -> tuple[StoredModel, ...]:
-        """List the stored models by name."""
-        return self._models(StoreName.parse(name) for name in self.names())
+        """List the models by name; those of Ollama's store have the fact ``read_only``."""
+        own = self._own_names()
+        foreign = [model for model in self._ollama().list() if model.name not in own]
+        return tuple(sorted((*self._models(map(StoreName.parse, own)), *foreign), key=lambda model: model.name))
 
     def versions(self, name: str) -> tuple[StoredModel, ...]:
         """List the stored models that have this name with any tag, newest first."""
@@ -180,8 +187,10 @@ class Store:
             return 0
 
     def copy(self, source: str, target: str) -> StoredModel:
-        """Give a stored model a second name; the contents are shared."""
+        """Give a stored model a second name; the contents are shared. One of Ollama's store is taken in."""
         name = StoreName.parse(target)
+        if (foreign := self._foreign(source)) is not None:
+            return self._take_in(foreign, name)
         existing = self._existing(source)
         with self._locked():
             self._write(replace(self._read(existing), name=name))
@@ -208,7 +217,7 @@ class Store:
             return 0
         with self._locked():
             self._require_no_writers()
-            manifests = [self._read(StoreName.parse(name)) for name in self.names()]
+            manifests = [self._read(StoreName.parse(name)) for name in self._own_names()]
             blobs = {content.blob for manifest in manifests for content in manifest.files.values()}
             freed = self.blobs.keep_only(blobs)
             delete_others(self.root / "folders", {manifest.digest for manifest in manifests})
@@ -252,13 +261,36 @@ class Store:
             commits = self.versions(name)
             if commits:
                 return StoreName.parse(commits[0].name)
-        raise ReferenceNotFound.among("stored model", name, self.names())
+        if str(wanted) in self._ollama().names():
+            raise InvalidInput(
+                f"{name} is kept by Ollama, whose store is only read.", remedy=f"Take it in: smidgen cp {name} NAME."
+            )
+        raise ReferenceNotFound.among("stored model", name, self._own_names())
+
+    def _own_names(self) -> tuple[str, ...]:
+        folder = self.root / "manifests"
+        found = (StoreName.of_manifest(PurePosixPath(path.relative_to(folder))) for path in folder.rglob("*.json"))
+        return tuple(sorted(str(name) for name in found if name is not None))
+
+    def _ollama(self) -> OllamaStore:
+        from smidgen.models.ollama_store import OllamaStore
+
+        return OllamaStore()
+
+    def _foreign(self, name: str) -> StoredModel | None:
+        """Return a model of Ollama's store, None where there is none or an own one has its name."""
+        wanted = StoreName.parse(name)
+        return None if self._manifest(wanted).is_file() else self._ollama().resolve(str(wanted))
+
+    def _take_in(self, foreign: StoredModel, name: StoreName) -> StoredModel:
+        facts = {key: value for key, value in foreign.facts.items() if key != "read_only"}
+        return self.add(str(name), foreign.paths, facts)
 
     def _read(self, name: StoreName) -> Manifest:
         try:
             return Manifest.read(self._manifest(name), name)
         except FileNotFoundError:
-            raise ReferenceNotFound.among("stored model", str(name), self.names()) from None
+            raise ReferenceNotFound.among("stored model", str(name), self._own_names()) from None
 
     def _write(self, manifest: Manifest) -> None:
         path = self._manifest(manifest.name)

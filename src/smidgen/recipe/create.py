@@ -14,7 +14,7 @@ from smidgen.inference import go_template
 from smidgen.inference.setup import check_parameters
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 from smidgen.models.files import atomic_write, make_folder, require_free
-from smidgen.models.modelfile import Modelfile, Parameter, Turn
+from smidgen.models.modelfile import MODEL, Modelfile, of_facts
 from smidgen.models.names import StoreName
 from smidgen.models.store import Store
 from smidgen.progress import Event, Progress, silent
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from smidgen.models.sources import LocalModel
     from smidgen.models.store import StoredModel
 
-MODEL, DRAFT = "model.gguf", "draft.gguf"
-"""Names of a created model's files."""
+DRAFT = "draft.gguf"
+"""Name of the draft among a created model's files."""
 
 _KEPT_FACTS = ("source", "licence", "licence_name", "licence_url", "licence_notice", "base_model", "dequantised_from")
 _SHOWN_FACTS = ("template", "system", "renderer", "parser", "requires")
@@ -236,40 +236,7 @@ class _Work:
         if not Path(source.name).exists():
             facts["parent"] = source.name
         self.facts = facts | self.facts
-        self.facts["modelfile"] = modelfile_of(self.facts).text()
-
-
-def modelfile_of(facts: Mapping[str, Any], **changes: Any) -> Modelfile:
-    """Return the Modelfile that a stored model's facts amount to, with its files named as they lie in its folder.
-
-    Args:
-        facts: What `create` wrote.
-        **changes: Fields of the Modelfile that differ.
-    """
-    parameters = [
-        Parameter(name, _text(each))
-        for name, value in sorted(facts.get("parameters", {}).items())
-        for each in (value if isinstance(value, list | tuple) else [value])
-    ]
-    found = Modelfile(
-        source=f"./{facts.get('weights', MODEL)}",
-        projectors=tuple(f"./{name}" for name in facts.get("projectors", ())),
-        adapters=tuple(f"./{name}" for name in facts.get("adapters", ())),
-        draft=f"./{facts['draft']}" if facts.get("draft") else None,
-        template=facts.get("template"),
-        system=facts.get("system"),
-        licences=tuple(facts.get("license", ())),
-        parameters=tuple(parameters),
-        messages=tuple(Turn(turn["role"], turn["content"]) for turn in facts.get("messages", ())),
-        requires=facts.get("requires"),
-        renderer=facts.get("renderer"),
-        parser=facts.get("parser"),
-    )
-    return replace(found, **changes)
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        self.facts["modelfile"] = of_facts(self.facts).text()
 
 
 def require_adapter(path: Path) -> None:

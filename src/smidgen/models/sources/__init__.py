@@ -17,7 +17,13 @@ from smidgen.progress import Progress, silent
 if TYPE_CHECKING:
     from smidgen.models.store import Store, StoredModel
 
-_SOURCES = {"catalog": "index", "hub": "hub", "folder": "folder", "gguf": "gguf_file"}
+_SOURCES = {
+    "catalog": "index",
+    "hub": "hub",
+    "folder": "folder",
+    "gguf": "gguf_file",
+    "ollama": "ollama_registry",
+}
 
 
 @dataclass(frozen=True)
@@ -89,18 +95,27 @@ def pull(
     *,
     name: str | None = None,
     offline: bool = False,
+    insecure: bool = False,
     progress: Progress = silent,
 ) -> StoredModel:
     """Get a model and keep it in the store under a name.
+
+    A model of a registry is asked for there even where the store has it: what has changed is fetched.
 
     Args:
         text: The reference as a person writes it.
         store: The model store.
         name: The name to keep it under; by default its own, for a folder or file the name of that.
         offline: Take only what is on this machine.
+        insecure: Allow registries without encryption.
         progress: Receives reports.
     """
     reference = parse(text, store)
+    if reference.kind == "ollama" and not offline:
+        from smidgen.models.sources.ollama_registry import download
+
+        stored = download(reference.name, store, insecure=insecure, progress=progress)
+        return store.copy(stored.name, name) if name else stored
     model = fetch(reference, store, offline=offline, progress=progress)
     if reference.kind in ("folder", "gguf"):
         chosen = name or _name_of(model.path)
