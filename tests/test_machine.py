@@ -124,6 +124,10 @@ def test_bandwidth_is_that_of_memory():
     assert 2e8 < measured < 5e12
 
 
+def test_operations_per_second_are_those_of_a_processor():
+    assert 1e8 < machine.flops(0.02) < 1e15
+
+
 def test_torch_is_not_imported_unless_asked():
     code = "import sys, smidgen.machine as m; assert m.inspect().gpus == (); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

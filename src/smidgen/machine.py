@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +48,11 @@ FAST_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 PACKAGES = ("smidgen", "torch", "transformers", "xllamacpp", "gguf", "numpy")
 """The packages whose versions can change a figure."""
 
+HELD_UP = 1.5
+"""Seconds of the clock per second of the processor from which on other programs are taken to hold the work up."""
+
 _UNLIMITED = 2**60
+_PRODUCT_SIZE, _PRODUCTS = 64, 256
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,8 @@ def bandwidth(seconds: float = 0.2) -> float:
     """Measure how fast memory is read, or read and written, in bytes per second.
 
     Blocks larger than common caches are copied and summed by all cores at once; the fastest round of either
-    counts, so that a busy moment does not.
+    counts, so that a busy moment does not, and where other programs hold the cores up all the time, the processor's
+    own seconds do.
 
     Args:
         seconds: About how long to measure, after the blocks are filled.
@@ -201,15 +207,50 @@ def bandwidth(seconds: float = 0.2) -> float:
     sources = [numpy.ones(length) for _ in range(threads)]
     targets = [numpy.ones(length) for _ in range(threads)]
     rate, end = 0.0, time.perf_counter() + seconds
+    moved = 8 * length * threads
     with ThreadPoolExecutor(threads) as pool:
         while time.perf_counter() < end or not rate:
-            started = time.perf_counter()
-            list(pool.map(numpy.copyto, targets, sources))
-            copied = time.perf_counter()
-            list(pool.map(numpy.sum, sources))
-            summed = time.perf_counter()
-            moved = 8 * length * threads
-            rate = max(rate, 2 * moved / (copied - started), moved / (summed - copied))
+            copying = _seconds_of(pool, lambda index: numpy.copyto(targets[index], sources[index]), threads)
+            summing = _seconds_of(pool, lambda index: sources[index].sum(), threads)
+            rate = max(rate, 2 * moved / copying, moved / summing)
+    return rate
+
+
+def _seconds_of(pool: ThreadPoolExecutor, work: Callable[[int], object], threads: int) -> float:
+    """Return how long all threads take for some work at once: by the clock, or by the processor where held up."""
+
+    def timed(index: int) -> float:
+        started = time.thread_time()
+        work(index)
+        return time.thread_time() - started
+
+    started = time.perf_counter()
+    spent = max(pool.map(timed, range(threads)))
+    clock = time.perf_counter() - started
+    return spent if 0 < spent < clock / HELD_UP else clock
+
+
+def flops(seconds: float = 0.2) -> float:
+    """Measure how many float32 operations per second the cores reach together in numpy's products of small matrices.
+
+    The fastest round counts, by the processor's own seconds where other programs hold the cores up.
+
+    Args:
+        seconds: About how long to measure.
+    """
+    import numpy
+
+    threads = cores()[0]
+    # Products this small run in one thread each, whatever the library beneath numpy was told.
+    one = numpy.ones((_PRODUCT_SIZE, _PRODUCT_SIZE), numpy.float32)
+    stacks = [numpy.ones((_PRODUCTS, _PRODUCT_SIZE, _PRODUCT_SIZE), numpy.float32) for _ in range(threads)]
+    results = [numpy.empty_like(stack) for stack in stacks]
+    done = threads * _PRODUCTS * 2 * _PRODUCT_SIZE**3
+    rate, end = 0.0, time.perf_counter() + seconds
+    with ThreadPoolExecutor(threads) as pool:
+        while time.perf_counter() < end or not rate:
+            taken = _seconds_of(pool, lambda index: numpy.matmul(stacks[index], one, out=results[index]), threads)
+            rate = max(rate, done / taken)
     return rate
 
 

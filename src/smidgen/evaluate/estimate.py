@@ -1,0 +1,132 @@
+"""What a model of the catalog is expected to cost on a machine: memory, speed of writing, speed of reading."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from smidgen.evaluate.calibrate import (
+    EMBEDDED,
+    UNCALIBRATED_READING,
+    UNCALIBRATED_SHARE,
+    VOCABULARY_BYTES,
+    Calibration,
+)
+from smidgen.models import catalog
+
+FORMATS = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K")
+"""Number formats that a model may be stored in, the widest first."""
+
+LAYER_SHARE = 0.26
+"""Share of the embedded model's time per token that goes with its count of blocks, not with its bytes: 21.2 ms for
+98.4 MB in 30 blocks and 43.7 ms for the 253.1 MB of gemma3:270m in 18, one thread each."""
+READING_LAYER_SHARE = 0.5
+"""The same of reading a prompt, where both models were measured as well."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected.
+
+    Attributes:
+        format: Number format of the weights.
+        bits: Bits per weight; of a published file those that it has.
+        weights: Bytes of the weights.
+        cache: Bytes of keys and values at the asked context; None where the architecture is not known.
+        engine: Bytes of the engine beyond these.
+        tokens_per_second: Writing, at half of the context.
+        read_tokens_per_second: Reading a prompt.
+    """
+
+    format: str
+    bits: float
+    weights: int
+    cache: int | None
+    engine: int
+    tokens_per_second: float
+    read_tokens_per_second: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes in all; a cache of unknown size counts nothing."""
+        return self.weights + (self.cache or 0) + self.engine
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self) | {"memory": self.memory}
+
+
+def formats_of(entry: catalog.Entry) -> tuple[str, ...]:
+    """Return the formats that a model can be had in: those it can be stored in, and its published file's own."""
+    published = (entry.dequantised_from,) if entry.packages and entry.dequantised_from else ()
+    return (*published, *(name for name in FORMATS if name not in published))
+
+
+def estimate(entry: catalog.Entry, number_format: str, context: int, on: Calibration) -> Estimate | None:
+    """Estimate memory and speed of a model; None where not even its count of weights is known.
+
+    Writing a token reads the active weights and the cache once: its time is that of the embedded model, scaled by
+    bytes and, for `LAYER_SHARE` of it, by blocks, and never less than memory needs to deliver the bytes.
+
+    Args:
+        entry: The model.
+        number_format: How its weights are stored, of `formats_of`.
+        context: Tokens that the cache holds.
+        on: The machine.
+    """
+    from smidgen import formats
+
+    if entry.size is None:
+        return None
+    own = entry.packages and number_format == entry.dequantised_from
+    weights = entry.bytes if own else int(entry.size * formats.find(number_format).bits_per_weight / 8)
+    architecture = entry.architecture
+    cache = None if architecture is None else architecture.cache_bytes(context)
+    vocabulary = 0 if architecture is None else architecture.vocabulary_size * VOCABULARY_BYTES
+    active = entry.size if architecture is None else architecture.active_parameters
+    share = min(1.0, active / entry.size)
+    return Estimate(
+        format=number_format,
+        bits=round(8 * weights / entry.size, 2),
+        weights=weights,
+        cache=cache,
+        engine=on.memory + vocabulary,
+        tokens_per_second=1 / _token_seconds(int(weights * share) + (cache or 0) // 2, _layers(entry), on),
+        read_tokens_per_second=1 / _read_seconds(_read_parameters(entry), _layers(entry), on),
+    )
+
+
+def _layers(entry: catalog.Entry) -> int | None:
+    return entry.architecture.layers if entry.architecture else None
+
+
+def _read_parameters(entry: catalog.Entry) -> int:
+    """Weights that every token of a prompt is multiplied with: no embedding, and no head but for the last token."""
+    if entry.architecture is None:
+        return entry.size or 0
+    return entry.architecture.active_parameters - entry.architecture.vocabulary_size * entry.architecture.hidden_size
+
+
+def _token_seconds(read: int, layers: int | None, on: Calibration) -> float:
+    """Return the seconds of writing one token for which so many bytes are read."""
+    floor = read / on.delivered
+    if on.token_seconds is None:
+        return floor / UNCALIBRATED_SHARE
+    embedded = catalog.find(EMBEDDED)
+    return max(floor, on.token_seconds * _ratio(read / embedded.bytes, layers, embedded, LAYER_SHARE))
+
+
+def _read_seconds(parameters: int, layers: int | None, on: Calibration) -> float:
+    """Return the seconds of reading one token of a prompt."""
+    if on.read_seconds is None:
+        return 2 * parameters / (on.flops * UNCALIBRATED_READING)
+    embedded = catalog.find(EMBEDDED)
+    ratio = parameters / max(1, _read_parameters(embedded))
+    return on.read_seconds * _ratio(ratio, layers, embedded, READING_LAYER_SHARE)
+
+
+def _ratio(work: float, layers: int | None, embedded: catalog.Entry, share: float) -> float:
+    """Return how many times the embedded model's time some work takes."""
+    assert embedded.architecture is not None
+    blocks = work if layers is None else layers / embedded.architecture.layers
+    return (1 - share) * work + share * blocks

@@ -1,0 +1,69 @@
+"""Estimates follow from bytes, blocks, experts and windows, and leave out what no source says."""
+
+from __future__ import annotations
+
+import pytest
+
+from smidgen.evaluate.calibrate import Calibration
+from smidgen.evaluate.estimate import FORMATS, estimate, formats_of
+from smidgen.models import catalog
+
+MACHINE = Calibration(20e9, 100e9, 2, token_seconds=0.01, read_seconds=0.002, memory=60_000_000)
+
+
+def of(name: str, number_format: str = "Q4_K", context: int = 4096, on: Calibration = MACHINE):
+    found = estimate(catalog.find(name), number_format, context, on)
+    assert found is not None
+    return found
+
+
+def test_the_embedded_model_costs_what_was_measured() -> None:
+    found = of("smollm2:135m", "Q4_1", context=0)
+    assert found.weights == 98_362_432 and found.cache == 0
+    assert found.tokens_per_second == pytest.approx(100, 1e-4)
+    assert found.read_tokens_per_second == pytest.approx(500, 1e-4)
+
+
+def test_memory_is_weights_cache_and_engine() -> None:
+    entry = catalog.find("llama3.2:1b")
+    found = of("llama3.2:1b")
+    assert found.weights == entry.size * 4.5 // 8 and found.bits == 4.5
+    assert found.cache == 4096 * 16 * 2 * 8 * 64 * 2
+    assert found.engine == 60_000_000 + 128256 * 200
+    assert found.memory == found.weights + found.cache + found.engine
+
+
+def test_fewer_bits_are_faster_and_a_longer_context_slower() -> None:
+    speeds = [of("llama3.2:1b", name).tokens_per_second for name in FORMATS]
+    assert speeds == sorted(speeds)
+    assert of("llama3.2:1b", context=65536).tokens_per_second < of("llama3.2:1b", context=512).tokens_per_second
+
+
+def test_of_a_mixture_only_the_active_experts_are_read() -> None:
+    mixture, dense = of("granite3.1-moe:3b"), of("llama3.2:3b")
+    assert mixture.weights > 0.9 * dense.weights
+    assert mixture.tokens_per_second > 2 * dense.tokens_per_second
+
+
+def test_no_token_is_faster_than_memory_delivers() -> None:
+    slow = Calibration(1e9, 100e9, 2, token_seconds=0.2, read_seconds=0.002)
+    found = of("llama3.2:3b", "Q8_0", context=1, on=slow)
+    assert found.tokens_per_second <= slow.delivered / found.weights * 1.01
+
+
+def test_without_calibration_raw_figures_are_used_cautiously() -> None:
+    raw = Calibration(20e9, 100e9, 2)
+    found = of("llama3.2:1b", on=raw)
+    assert 0 < found.tokens_per_second < raw.bandwidth / found.weights
+    assert found.read_tokens_per_second == pytest.approx(0.4 * 100e9 / (2 * 973_144_064), rel=0.01)
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert estimate(catalog.find("minicpm5:1b"), "Q4_K", 4096, MACHINE) is None
+    unknown = of("exaone4:1.2b")
+    assert unknown.cache is None and unknown.memory == unknown.weights + unknown.engine
+
+
+def test_a_published_file_is_offered_as_it_is() -> None:
+    assert formats_of(catalog.find("smollm2:135m")) == ("Q4_1", *FORMATS)
+    assert formats_of(catalog.find("llama3.2:1b")) == FORMATS
