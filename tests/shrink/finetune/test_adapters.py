@@ -16,6 +16,7 @@ from smidgen.export import adapter as adapter_files
 from smidgen.export import gguf, safetensors
 from smidgen.models.load import read_gguf
 from smidgen.models.packed import held_bytes, is_packed, unpacked
+from smidgen.shrink.finetune import reading
 from smidgen.shrink.finetune.adapters import Adapter
 from smidgen.shrink.finetune.finetune import Finetune
 from smidgen.shrink.finetune.packed import as_stored, on_packed_base
@@ -119,6 +120,27 @@ def test_llama_cpp_puts_it_on_a_model_whose_blocks_differ(chatty, lessons, windo
     adapter_files.write(result.adapter, result.model, tmp_path / "apart")
     found = in_llama_cpp(tmp_path / "base.gguf", tmp_path / "apart" / "adapter.gguf", tmp_path / "a.npy")
     assert cosine(found, logits(result.model)) > 0.9999 > cosine(logits(cut), logits(result.model))
+
+
+def test_llama_cpp_puts_it_on_the_attention_of_a_model_with_experts(chatty, lessons, tmp_path):
+    model = chatty("phimoe", num_local_experts=4, num_hidden_layers=2, tie_word_embeddings=False)
+    result = Finetune(method="lora", targets="attention", **FAST).run(model, *lessons)
+    gguf.write(model, tmp_path / "base.gguf", float_format="float32")
+    adapter_files.write(result.adapter, result.model, tmp_path / "apart")
+    found = in_llama_cpp(tmp_path / "base.gguf", tmp_path / "apart" / "adapter.gguf", tmp_path / "a.npy")
+    assert cosine(found, logits(result.model)) > 0.9999 > cosine(logits(model), logits(result.model))
+    again = reading.merge(tmp_path / "apart" / "adapter.gguf", model)
+    assert cosine(logits(again), logits(result.model)) > 0.9999
+
+
+def test_an_adapter_on_experts_has_no_place_in_a_gguf(chatty, lessons, tmp_path):
+    model = chatty("phimoe", num_local_experts=4, num_hidden_layers=1, tie_word_embeddings=False)
+    result = Finetune(method="lora", targets="mlp", **FAST | {"steps": 1}).run(model, *lessons)
+    adapter_files.write(result.adapter, result.model, tmp_path / "apart")
+    assert not (tmp_path / "apart" / "adapter.gguf").exists()
+    with pytest.raises(Unsupported, match="no place in GGUF"):
+        adapter_files.write_gguf(result.adapter, model, tmp_path / "adapter.gguf")
+    assert torch.equal(logits(reading.merge(tmp_path / "apart", model)), logits(result.model))
 
 
 def test_the_gguf_reader_finds_what_was_written(trained, tmp_path):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.prune.criteria import NO_PART
+from smidgen.shrink.prune.criteria import NO_PART, Criterion
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +18,15 @@ Values = Callable[[str], "torch.Tensor"]
 
 READS_STREAM = ("query", "key", "value", "gate", "up")
 WRITES_STREAM = ("output", "down")
+
+
+class Summed(Criterion):
+    """A criterion that gives every weight a value and sums them up, so that it can score parts of every kind."""
+
+    structures: ClassVar[tuple[str, ...]] = (
+        *("layer", "head", "neuron", "expert", "width", "vocabulary"),
+        *("weight", "synapse"),
+    )
 
 
 def sum_over_parts(model: Model, structure: str, values: Values) -> torch.Tensor:

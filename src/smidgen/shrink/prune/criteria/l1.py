@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from smidgen.shrink.prune.criteria import Criterion, Evidence, WeightEvidence
-from smidgen.shrink.prune.criteria._parts import sum_over_parts
+from smidgen.shrink.prune.criteria import Evidence, WeightEvidence
+from smidgen.shrink.prune.criteria._parts import Summed, sum_over_parts
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class L1(Criterion):
+class L1(Summed):
     """Sum of |w| over the part's weights; of a single weight |w|.
 
     Needs no text, and knows nothing of it: a baseline, and for single weights what is called magnitude pruning.
@@ -26,17 +26,6 @@ class L1(Criterion):
         >>> L1().score_weights(torch.tensor([[3.0, -4.0]]), None).tolist()
         [[3.0, 4.0]]
     """
-
-    structures: ClassVar[tuple[str, ...]] = (
-        "layer",
-        "head",
-        "neuron",
-        "expert",
-        "width",
-        "vocabulary",
-        "weight",
-        "synapse",
-    )
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
         """Return the sum of every part."""

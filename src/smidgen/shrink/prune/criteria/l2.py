@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from smidgen.shrink.prune.criteria import NO_PART, Criterion, Evidence, WeightEvidence
-from smidgen.shrink.prune.criteria._parts import sum_over_parts
+from smidgen.shrink.prune.criteria import NO_PART, Evidence, WeightEvidence
+from smidgen.shrink.prune.criteria._parts import Summed, sum_over_parts
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class L2(Criterion):
+class L2(Summed):
     """Root of the sum of w² over the part's weights; of a single weight w², which ranks as |w| does.
 
     Which weights belong to a part: `sum_over_parts`. Needs no text, and knows nothing of it: a baseline.
@@ -26,17 +26,6 @@ class L2(Criterion):
         >>> L2().score_weights(torch.tensor([[3.0, -4.0]]), None).tolist()
         [[9.0, 16.0]]
     """
-
-    structures: ClassVar[tuple[str, ...]] = (
-        "layer",
-        "head",
-        "neuron",
-        "expert",
-        "width",
-        "vocabulary",
-        "weight",
-        "synapse",
-    )
 
     def score(self, model: Model, structure: str, evidence: Evidence) -> torch.Tensor:
         """Return the norm of every part."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.prune.criteria import Criterion, Evidence, Needs, WeightEvidence
-from smidgen.shrink.prune.criteria._parts import sum_over_parts
+from smidgen.shrink.prune.criteria import Evidence, Needs, WeightEvidence
+from smidgen.shrink.prune.criteria._parts import Summed, sum_over_parts
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Taylor(Criterion):
+class Taylor(Summed):
     """Sum of |w · ∂loss/∂w| over the part's weights, the loss being that of the next token on the text.
 
     The first term of the loss's expansion around the model as it is. All parts are on one scale, so it suits uneven
@@ -28,16 +28,6 @@ class Taylor(Criterion):
         [[1.0, 0.75]]
     """
 
-    structures: ClassVar[tuple[str, ...]] = (
-        "layer",
-        "head",
-        "neuron",
-        "expert",
-        "width",
-        "vocabulary",
-        "weight",
-        "synapse",
-    )
     comparable: ClassVar[bool] = True
 
     def needs(self, structure: str) -> Needs:
