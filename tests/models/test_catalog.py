@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from smidgen.errors import ReferenceNotFound
 from smidgen.models import catalog
+from smidgen.models.architecture import Architecture
 from smidgen.models.catalog import Entry, Licence
-from smidgen.models.catalog.architecture import Architecture
 from smidgen.models.checkpoint.gguf import read
 from smidgen.models.names import StoreName
 

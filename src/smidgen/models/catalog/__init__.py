@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from smidgen.errors import ReferenceNotFound
-from smidgen.models.catalog.architecture import Architecture
+from smidgen.models.architecture import Architecture
 
 _LICENCES = "licences.toml"
 
