@@ -1,10 +1,17 @@
-"""An in-process server, asked as a client asks one."""
+"""Servers to ask: one inside the test's process, and ones in processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -36,3 +43,42 @@ async def _once(method: str, path: str, body: Any, headers: Any, settings: Servi
             return await client.request(method, path, content=content, headers=headers)
     finally:
         await app.state.service.close()
+
+
+class Running:
+    """A server in a process of its own."""
+
+    def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "smidgen", "serve", "--port", "0", "--json", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "SMIDGEN_HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
+        )
+        assert self.process.stdout is not None
+        said = b""
+        while not said.rstrip().endswith(b"}"):
+            line = self.process.stdout.readline()
+            assert line, self.process.communicate()[1].decode()
+            said += line
+        self.seconds = time.monotonic() - began
+        self.address = str(json.loads(said)["address"])
+        self.client = httpx.Client(base_url=self.address, timeout=120, trust_env=False)
+
+    def stop(self) -> tuple[int, str]:
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors.decode()
+
+    def figure(self, name: str) -> float:
+        found = re.search(rf"^{name} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Callable[..., Running]:
+    """Start a server in a process of its own: ``start_server(home, "--parallel", "2")``."""
+    return Running

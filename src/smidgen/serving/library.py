@@ -19,11 +19,12 @@ The file names inside such a model are "model.gguf", or the transformers layout.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
 from smidgen.models.names import DEFAULT_TAG, StoreName
 from smidgen.serving.faults import ModelNotFound
 
@@ -77,9 +78,12 @@ class Library:
         self.store = store or Store()
 
     def list(self) -> list[ServedModel]:
-        """Return every stored model, the one stored last first."""
-        stored = sorted(self.store.list(), key=lambda model: model.added, reverse=True)
-        return [self._served(model) for model in stored]
+        """Return every stored model that can be served, the one stored last first."""
+        found = []
+        for stored in sorted(self.store.list(), key=lambda model: model.added, reverse=True):
+            with suppress(DamagedFile):  # those that hold no weights are not to be served
+                found.append(self._served(stored))
+        return found
 
     def find(self, name: str) -> ServedModel:
         """Return the model that a client means; case does not matter, the default tag is "latest".

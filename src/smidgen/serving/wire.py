@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
 from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from smidgen.errors import EngineFailed, InvalidInput, SmidgenError
@@ -47,16 +48,20 @@ async def read_body(http: Request, limit: int) -> bytes:
 
     Raises:
         BodyTooLarge: It is longer than the limit; the rest is not read.
+        ClientGone: The client left before its end.
     """
     parts, size = [], 0
     declared = http.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the request body is larger than {limit} bytes")
-    async for part in http.stream():
-        size += len(part)
-        if size > limit:
-            raise BodyTooLarge(f"the request body is larger than {limit} bytes")
-        parts.append(part)
+    try:
+        async for part in http.stream():
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(f"the request body is larger than {limit} bytes")
+            parts.append(part)
+    except ClientDisconnect:
+        raise ClientGone from None
     return b"".join(parts)
 
 

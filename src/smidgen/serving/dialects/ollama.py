@@ -39,6 +39,7 @@ from smidgen.serving.exchange import (
     ToolCallEvent,
 )
 from smidgen.serving.faults import ModelNotFound
+from smidgen.serving.scheduler import Loaded
 from smidgen.serving.service import Answer, Service, collect
 from smidgen.serving.wire import described, dumps, json_answer, read, streamed, unless_gone
 
@@ -150,7 +151,11 @@ class _Api:
         return json_answer({"models": found})
 
     async def ps(self, http: Request) -> Response:
-        return json_answer({"models": [models.running(loaded) for loaded in self.service.scheduler.running()]})
+        # A model that writes and makes vectors is loaded for each, and shown once.
+        found: dict[str, Loaded] = {}
+        for loaded in self.service.scheduler.running():
+            found.setdefault(loaded.model.name, loaded)
+        return json_answer({"models": [models.running(loaded) for loaded in found.values()]})
 
     async def show(self, http: Request) -> Response:
         asked = await read(http, Show, self.service.settings)
