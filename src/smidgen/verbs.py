@@ -285,6 +285,7 @@ def finetune(
     from smidgen.models import sources
     from smidgen.models.reference import parse
     from smidgen.models.store import Store
+    from smidgen.shrink.finetune.zeros import require_keepable
 
     if apart is not None and options.get("method", "full") == "full":
         raise InvalidInput("Training the weights themselves leaves no adapter.", remedy="Give method='lora'.")
@@ -293,6 +294,7 @@ def finetune(
         store = Store()
         local = sources.fetch(parse(model, store=store), store, offline=offline, progress=progress)
         model = load_as_stored(local, options, progress)
+    require_keepable(model, apart=apart is not None)
     folder = None if checkpoints is None else Path(checkpoints)
     result = finetuned(model, data=data, checkpoints=folder, seed=seed, offline=offline, progress=progress, **options)
     if apart is not None and result.adapter is not None:
@@ -304,7 +306,6 @@ def finetuned(
     model: Model,
     *,
     data: str | Path | None,
-    from smidgen.shrink.finetune.zeros import require_keepable
     checkpoints: Path | None,
     seed: int,
     offline: bool,
@@ -313,7 +314,6 @@ def finetuned(
 ) -> FinetuneResult:
     """Train a loaded model; `finetune` says what the arguments mean. Returns curves and adapter as well."""
     operation = Step("finetune", {"seed": seed, **options}).build()
-    require_keepable(model, apart=apart is not None)
     found = _materials(model, data, 1, seed, offline, progress)
     with tempfile.TemporaryDirectory() as temporary:
         folder = checkpoints or Path(temporary)
@@ -321,25 +321,6 @@ def finetuned(
     return result
 
 
-def load_as_stored(local: LocalModel, options: Mapping[str, Any], progress: Progress) -> Model:
-    """Load a model; where training is to go by the bytes of its file, with them."""
-    from smidgen.models.load import load_local
-
-    model = load_local(local, progress=progress)
-    if local.kind != "gguf" or (options.get("method") != "qlora" and options.get("rounding") != "stored"):
-        return model
-    from smidgen.shrink.finetune.packed import as_stored, on_packed_base
-
-    stored = as_stored(model, local.path)
-    # The floats are let go: training on the bytes is to take the memory of the bytes.
-    return on_packed_base(stored) if options.get("method") == "qlora" and stored.packed else stored
-
-
-def run(
-    model: str,
-    prompt: str,
-    *,
-    system: str | None = None,
 def merge(adapter: str | Path, model: str | Model, *, offline: bool = False, progress: Progress = silent) -> Model:
     """Work an adapter that was kept apart into the weights of its base.
 
@@ -365,6 +346,25 @@ def merge(adapter: str | Path, model: str | Model, *, offline: bool = False, pro
     return reading.merge(path, _loaded(model, offline, progress))
 
 
+def load_as_stored(local: LocalModel, options: Mapping[str, Any], progress: Progress) -> Model:
+    """Load a model; where training is to go by the bytes of its file, with them."""
+    from smidgen.models.load import load_local
+
+    model = load_local(local, progress=progress)
+    if local.kind != "gguf" or (options.get("method") != "qlora" and options.get("rounding") != "stored"):
+        return model
+    from smidgen.shrink.finetune.packed import as_stored, on_packed_base
+
+    stored = as_stored(model, local.path)
+    # The floats are let go: training on the bytes is to take the memory of the bytes.
+    return on_packed_base(stored) if options.get("method") == "qlora" and stored.packed else stored
+
+
+def run(
+    model: str,
+    prompt: str,
+    *,
+    system: str | None = None,
     raw: bool = False,
     threads: int | None = None,
     offline: bool = False,
@@ -395,11 +395,12 @@ def merge(adapter: str | Path, model: str | Model, *, offline: bool = False, pro
 
     chosen = GenerationOptions.from_mapping(options)
     path: str | Path = model
+    depth = None
     if model != "echo":
         local = runnable.find(model, offline=offline, progress=progress)
-        path = runnable.gguf_of(local, progress=progress)
+        path, depth = runnable.path_of(local, progress=progress), local.depth
     turns = [Message("system", system)] if system else []
-    with open_engine(path, threads=threads, context=chosen.num_ctx) as engine:
+    with open_engine(path, threads=threads, context=chosen.num_ctx, depth=depth) as engine:
         answer = engine.complete(prompt, chosen) if raw else engine.chat([*turns, Message("user", prompt)], chosen)
         return "".join(chunk.text for chunk in answer)
 

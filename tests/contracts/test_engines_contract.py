@@ -33,7 +33,7 @@ def engine(request: pytest.FixtureRequest, smollm2_gguf: Path) -> Iterator[Engin
 
 
 def test_all_engines_are_found() -> None:
-    assert NAMES == ("echo", "llama_cpp")
+    assert NAMES == ("echo", "llama_cpp", "torch")
 
 
 def test_an_engine_keeps_the_protocol(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smidgen import registry
 from smidgen.cli.options import Settings, is_given
 from smidgen.cli.screen import Screen, print_json
 from smidgen.errors import InvalidInput
@@ -44,6 +45,9 @@ def command(
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text as it stands, without a chat template.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="What computes: llama_cpp, torch, or the one that can.")
+    ] = "auto",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show how fast each answer was.")] = False,
 ) -> None:
     """Answer a prompt, or hold a conversation in the terminal.
@@ -52,6 +56,7 @@ def command(
     conversation, /help lists what else it understands. Without --seed every answer is sampled anew.
     """
     from smidgen.cli._chat import Chat, read_lines
+    from smidgen.inference.engine import ENGINES
     from smidgen.inference.options import GenerationOptions
 
     screen = Screen(settings.json, settings.quiet)
@@ -63,8 +68,10 @@ def command(
     text = full_prompt(" ".join(prompt or ()), piped())
     if not text and (screen.json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", remedy=f"Write it behind the name: smidgen run {model} 'Why?'")
+    if engine != "auto":
+        registry.find(ENGINES, engine)
     local = None if model == ECHO else _find(model, settings, screen)
-    with Chat(_opener(local, settings, screen), options, system=system, raw=raw) as chat:
+    with Chat(_opener(local, settings, screen, engine), options, system=system, raw=raw) as chat:
         if text:
             _answer_once(chat, text, model, screen, verbose)
         else:
@@ -111,7 +118,9 @@ def _find(model: str, settings: Settings, screen: Screen) -> LocalModel:
         return runnable.find(model, offline=settings.offline, progress=progress)
 
 
-def _opener(local: LocalModel | None, settings: Settings, screen: Screen) -> Callable[[GenerationOptions], Engine]:
+def _opener(
+    local: LocalModel | None, settings: Settings, screen: Screen, engine: str
+) -> Callable[[GenerationOptions], Engine]:
     """Return what loads the model anew, for the options that take effect only then."""
 
     def load(options: GenerationOptions) -> Engine:
@@ -121,8 +130,10 @@ def _opener(local: LocalModel | None, settings: Settings, screen: Screen) -> Cal
         path: Any = ECHO
         if local is not None:
             with screen.progress() as progress:
-                path = runnable.gguf_of(local, progress=progress)
-        return open_engine(path, threads=options.num_thread or settings.threads, context=options.num_ctx)
+                path = runnable.path_of(local, engine=engine, progress=progress)
+        threads = options.num_thread or settings.threads
+        depth = None if local is None else local.depth
+        return open_engine(path, engine=engine, threads=threads, context=options.num_ctx, depth=depth)
 
     return load
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from smidgen.errors import InvalidInput, Unsupported
 from smidgen.progress import Progress, silent
@@ -26,8 +27,8 @@ class Measurement:
 
     Attributes:
         name: The name it was asked for by.
-        path: The GGUF that was measured.
-        bytes: Size of that file.
+        path: The GGUF or the folder of packed matrices that was measured.
+        bytes: Size of that file, or of the folder's.
         parameters: Count of weights.
         bits_per_weight: Bits of all tensors over their weights.
         quality: One entry per text: against the source where one was named and it has the same tokens, else of
@@ -69,7 +70,8 @@ def measure(
     """Measure models on this machine, through the engine that users get.
 
     Args:
-        *models: Names, folders or ``.gguf`` files; what is no GGUF is measured in float16.
+        *models: Names, folders or ``.gguf`` files. A folder of packed matrices is run by torch, and its source then
+            too, so that nothing but the two models differs; other folders are measured as a GGUF in float16.
         against: The model they were made from: quality is then the divergence from it.
         texts: Data to measure on, as `smidgen.data.loading.load` takes them; the built-in held-out text if none.
         windows: At most so many windows of each text.
@@ -142,23 +144,26 @@ class _Work:
 
     def _compare(self, source: Facts, facts: Facts, text: Text) -> Quality:
         from smidgen.evaluate.quality import compare_files
+        from smidgen.inference.scoring import Subject
 
+        engine: Literal["auto", "torch"] = "torch" if facts.path.is_dir() or source.path.is_dir() else "auto"
         return compare_files(
-            source.path,
-            facts.path,
+            Subject(source.path, engine, source.depth),
+            Subject(facts.path, engine, facts.depth),
             text,
             windows=self.windows,
             length=_length(source, facts),
-            kept_tokens=kept_tokens(_tokens(source.path), _tokens(facts.path)),
+            kept_tokens=kept_tokens(_tokens(source), _tokens(facts)),
             threads=self.threads,
             progress=self.progress,
         )
 
     def _alone(self, facts: Facts, text: Text) -> FileQuality:
         from smidgen.evaluate.quality import measure_file
+        from smidgen.inference.scoring import Subject
 
         return measure_file(
-            facts.path,
+            Subject(facts.path, depth=facts.depth),
             text,
             windows=self.windows,
             length=_length(facts),
@@ -172,12 +177,14 @@ class _Work:
         """Measure speed and memory and put everything together."""
         from smidgen.evaluate.memory import Memory, measure_memory
         from smidgen.evaluate.speed import PROMPT_TOKENS, measure_speed
+        from smidgen.inference.scoring import Subject
 
-        measured = measure_speed(facts.path, threads=self.threads, progress=self.progress) if speed else None
+        subject = Subject(facts.path, depth=facts.depth)
+        measured = measure_speed(subject, threads=self.threads, progress=self.progress) if speed else None
         if measured is not None:
             memory = Memory(measured.peak_rss_bytes, PROMPT_TOKENS)
         else:
-            memory = measure_memory(facts.path, threads=self.threads)
+            memory = measure_memory(subject, threads=self.threads)
         return Measurement(
             name=name,
             path=facts.path,
@@ -201,14 +208,16 @@ def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
 
 
 def _facts(model: str, offline: bool, progress: Progress) -> Facts:
-    """Return the facts of a model's GGUF."""
+    """Return the facts of what is run of a model."""
     from dataclasses import replace
 
     from smidgen.export import runnable
     from smidgen.models.facts import inspect
 
     local = runnable.find(model, offline=offline, progress=progress)
-    path = runnable.gguf_of(local, progress=progress)
+    path = runnable.path_of(local, progress=progress)
+    if path.is_dir():
+        return inspect(local)
     return inspect(replace(local, path=path, kind="gguf", bytes=path.stat().st_size))
 
 
@@ -216,8 +225,12 @@ def _length(*models: Facts) -> int:
     return min([WINDOW_LENGTH, *(facts.context_length for facts in models if facts.context_length)])
 
 
-def _tokens(path: Path) -> list[str]:
-    from smidgen.models.checkpoint import gguf
+def _tokens(facts: Facts) -> list[str]:
+    """Return a model's tokens as text, one for every row of its embedding."""
+    from smidgen.models.checkpoint import gguf, safetensors, tokens
 
-    tokens: list[str] = gguf.read(path).metadata.get("tokenizer.ggml.tokens", [])
-    return tokens
+    if facts.path.is_dir():
+        tokenizer = safetensors.read_tokenizer(facts.path)
+        return tokens.table(json.loads(tokenizer.backend_tokenizer.to_str()), facts.vocabulary_size or 0)[0]
+    found: list[str] = gguf.read(facts.path).metadata.get("tokenizer.ggml.tokens", [])
+    return found

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from smidgen.inference.scoring import PromptScorer
+from smidgen.inference.scoring import PromptScorer, Subject
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Memory:
         return asdict(self)
 
 
-def measure_memory(path: str | Path, *, threads: int | None = None, context: int = 512) -> Memory:
+def measure_memory(path: str | Path | Subject, *, threads: int | None = None, context: int = 512) -> Memory:
     """Measure the memory of a process that loads a model and reads one prompt that fills its context.
 
     `smidgen.evaluate.speed.measure_speed` measures it too; this is for when speed is not wanted.
 
     Args:
-        path: The GGUF file.
+        path: The GGUF file or folder, or how it is to be run.
         threads: Threads to compute with; the physical cores that this process may use where None.
         context: Tokens that the context holds.
 

@@ -1,6 +1,6 @@
 """How far a model's next-token distributions lie from its source's, measured on the finished files.
 
-Both GGUF files are read by llama.cpp, window by window, and compared token by token. Where the result kept only
+Both are read by the engine that runs them, window by window, and compared token by token. Where the result kept only
 part of the source's vocabulary, p is the source's distribution restricted to the kept tokens and renormalised,
 and the probability that this leaves out is reported as ``dropped_mass``; the source's first choice is still taken
 among all of its tokens, so a choice that was removed counts as lost.
@@ -20,7 +20,7 @@ import numpy
 from smidgen.errors import Unsupported
 from smidgen.evaluate.tally import Chunk, Tally, standard_error, tally
 from smidgen.evaluate.windows import Text, Window, cut, recut
-from smidgen.inference.scoring import PromptScorer
+from smidgen.inference.scoring import PromptScorer, Subject
 from smidgen.progress import Progress, silent, track
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class _Setting:
 
 
 def compare_files(
-    source: Path,
-    result: Path,
+    source: Path | Subject,
+    result: Path | Subject,
     text: Text,
     *,
     windows: int = 8,
@@ -138,11 +138,13 @@ def compare_files(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Quality:
-    """Measure a finished GGUF against its source, both read by llama.cpp, as ``llama-perplexity --kl-divergence`` does.
+    """Measure a finished model against its source, as ``llama-perplexity --kl-divergence`` does.
+
+    llama.cpp runs GGUF files, torch folders; see `Subject`.
 
     Args:
-        source: The source's GGUF.
-        result: The result's GGUF.
+        source: The source's GGUF or folder, or how it is to be run.
+        result: The same of the result.
         text: Text that neither calibration nor training has seen.
         windows: At most so many windows, from the text's beginning.
         length: Tokens per window; those after the first half are scored.
@@ -202,7 +204,7 @@ def compare_models(
 
 
 def measure_file(
-    path: Path,
+    path: Path | Subject,
     text: Text,
     *,
     windows: int = 8,
@@ -210,10 +212,10 @@ def measure_file(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> FileQuality:
-    """Measure perplexity and bits per byte of one GGUF alone, as ``llama-perplexity`` does.
+    """Measure perplexity and bits per byte of one GGUF or folder alone, as ``llama-perplexity`` does.
 
     Args:
-        path: The GGUF.
+        path: The GGUF or folder, or how it is to be run.
         text: What to measure on.
         windows: At most so many windows, from the text's beginning.
         length: Tokens per window; those after the first half are scored.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.errors import InvalidInput
-from smidgen.inference.scoring import PromptScorer
+from smidgen.inference.scoring import PromptScorer, Subject
 from smidgen.progress import Event, Progress, silent
 
 PROMPT_TOKENS = 512
@@ -121,7 +121,7 @@ class Speed:
 
 
 def measure_speed(
-    path: str | Path,
+    path: str | Path | Subject,
     *,
     threads: int | None = None,
     runs: int = 3,
@@ -129,10 +129,10 @@ def measure_speed(
     quick: bool = False,
     progress: Progress = silent,
 ) -> Speed:
-    """Measure how fast a GGUF runs on this machine.
+    """Measure how fast a model runs on this machine.
 
     Args:
-        path: The GGUF file.
+        path: The GGUF file or folder, or how it is to be run.
         threads: Threads to compute with; the physical cores that this process may use where None.
         runs: Counted runs of the two throughput tests.
         warmup: Runs before them that are not counted.
@@ -147,7 +147,7 @@ def measure_speed(
         raise InvalidInput(f"{runs} runs after {warmup} for warm-up measure nothing.", remedy="Ask for at least 1 run.")
     runs = min(runs, _QUICK_RUNS) if quick else runs
     first_tokens = _QUICK_FIRST_TOKEN_RUNS if quick else _FIRST_TOKEN_RUNS
-    cold = _drop_from_file_cache(Path(path))
+    cold = _drop_from_file_cache(path.path if isinstance(path, Subject) else Path(path))
     started = time.perf_counter()
     with PromptScorer(path, threads=threads, context=PROMPT_TOKENS) as scorer:
         load = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""A GGUF of any model, so that the engine can run it: the file itself, or one written into the store's cache."""
+"""What an engine runs of a model: the file or folder itself, or a GGUF written into the store's cache."""
 
 from __future__ import annotations
 
@@ -42,6 +42,29 @@ def find(name: str, store: Store | None = None, *, offline: bool = False, progre
     if reference.kind == "folder" and reference.path is not None and (reference.path / MADE_FILE).is_file():
         reference = parse(str(Path(reference.name) / MADE_FILE), store)
     return fetch(reference, store, offline=offline, progress=progress)
+
+
+def path_of(
+    local: LocalModel, store: Store | None = None, *, engine: str = "auto", progress: Progress = silent
+) -> Path:
+    """Return what an engine runs of a model: a folder of packed matrices as it lies, a GGUF of anything else.
+
+    Args:
+        local: The model.
+        store: Where a GGUF that has to be written is kept; the default store where None.
+        engine: The engine's name; ``torch`` runs every folder and file as it lies.
+        progress: Receives reports.
+
+    Raises:
+        Unsupported: It is to be read at fewer bits and is not stored hierarchically.
+    """
+    from smidgen.models import packed
+
+    if local.depth is not None:
+        return packed.require_folder(local.path)
+    if engine == "torch" or (engine == "auto" and packed.is_folder(local.path)):
+        return local.path
+    return gguf_of(local, store, progress=progress)
 
 
 def gguf_of(local: LocalModel, store: Store | None = None, *, progress: Progress = silent) -> Path:

@@ -96,20 +96,26 @@ class Engine(Protocol):
 
 
 def open_engine(
-    name_or_path: str | Path, *, engine: str = "auto", threads: int | None = None, context: int | None = None
+    name_or_path: str | Path,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    depth: int | None = None,
 ) -> Engine:
     """Load a model into an engine.
 
     Args:
-        name_or_path: A .gguf file, a model's name in the store or the catalog (fetched where it is not here
-            yet), or "echo" for the engine that answers from the prompt.
-        engine: The engine's name; "auto" takes the one that can run the model.
+        name_or_path: A .gguf file, a folder, a model's name in the store or the catalog (fetched where it is not
+            here yet), or "echo" for the engine that answers from the prompt.
+        engine: The engine's name; "auto" takes llama.cpp for GGUF files and torch for folders.
         threads: Threads to compute with; the physical cores where None.
         context: Tokens that the context holds; the engine's default where None.
+        depth: Bits at which a model stored hierarchically is read, as the name ``small@4bit`` asks for too.
 
     Raises:
         ReferenceNotFound: No such model or engine.
-        Unsupported: No engine runs models of this kind.
+        Unsupported: The engine cannot run models of this kind.
         EngineFailed: The engine refuses the model.
 
     Example:
@@ -120,27 +126,32 @@ def open_engine(
     for option, value in (("threads", threads), ("context", context)):
         if value is not None and value < 1:
             raise InvalidInput(f"The option {option} is {value}, expected at least 1.")
-    if engine == "auto":
-        engine = "echo" if str(name_or_path) == "echo" else "llama_cpp"
-    found = registry.find(ENGINES, engine)
-    path = None if str(name_or_path) == "echo" else _local_path(name_or_path)
-    opened: Engine = found(path, threads=threads, context=context)
+    is_echo = str(name_or_path) == "echo"
+    found = None if engine == "auto" else registry.find(ENGINES, engine)
+    path, named = (None, None) if is_echo else _local_path(name_or_path)
+    depth = depth or named
+    if found is None:
+        taken = "echo" if is_echo else "torch" if path is not None and path.is_dir() else "llama_cpp"
+        found = registry.find(ENGINES, taken)
+    more = {} if depth is None else {"depth": depth}
+    if more and found is not registry.find(ENGINES, "torch"):
+        raise Unsupported(
+            f"{name_or_path} is not stored hierarchically, so that it cannot be read at {depth} bits.",
+            remedy="Store it so first: smidgen quantize --format hierarchical.",
+        )
+    opened: Engine = found(path, threads=threads, context=context, **more)
     return opened
 
 
-def _local_path(name_or_path: str | Path) -> Path:
-    """Return the GGUF file that a path or a model's name stands for."""
-    if Path(name_or_path).is_file():
-        return Path(name_or_path)
+def _local_path(name_or_path: str | Path) -> tuple[Path, int | None]:
+    """Return the file or folder that a path or a model's name stands for, and the bits that the name asks for."""
+    path = Path(name_or_path)
+    if path.is_file() or (path / "config.json").is_file():
+        return path, None
     from smidgen.models.reference import parse
     from smidgen.models.sources import fetch
     from smidgen.models.store import Store
 
     store = Store()
-    model = fetch(parse(str(name_or_path), store), store)
-    if model.kind != "gguf":
-        raise Unsupported(
-            f"{str(name_or_path)!r} is a folder of {model.kind} files, which the engine cannot run.",
-            remedy="Make a GGUF of it first: smidgen quantize.",
-        )
-    return model.path
+    found = fetch(parse(str(name_or_path), store), store)
+    return found.path, found.depth

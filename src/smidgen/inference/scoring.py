@@ -1,22 +1,22 @@
-"""Prompt log-probabilities and full next-token distributions of a GGUF, through the engine that users get.
+"""Prompt log-probabilities and full next-token distributions of a model, through the engine that users get.
 
-The finished file itself is judged: llama.cpp reads it, in a child process, with its own kernels and its own
-tokenizer. Logits come in the order of the tokens; row i is the distribution of token i + 1.
+The finished file itself is judged: llama.cpp reads a GGUF, torch a folder, in a child process, with the engine's own
+kernels and tokenizer. Logits come in the order of the tokens; row i is the distribution of token i + 1.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 from numpy.typing import NDArray
 
-from smidgen.errors import DamagedFile, EngineFailed, InvalidInput, ReferenceNotFound
+from smidgen.errors import DamagedFile, EngineFailed, InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.inference.child import Child
 from smidgen.machine import cores
 
@@ -29,14 +29,52 @@ def require_gguf(path: str | Path) -> Path:
     Raises:
         ReferenceNotFound: There is no such file.
         DamagedFile: The file is of another format.
+        Unsupported: It is a folder.
     """
     file = Path(path).absolute()
+    if file.is_dir():
+        raise Unsupported(
+            f"{str(path)!r} is a folder, and llama.cpp runs GGUF files.",
+            remedy="Take the engine torch, or make a GGUF of it: smidgen quantize.",
+        )
     if not file.is_file():
         raise ReferenceNotFound(f"There is no model file {str(path)!r}.", remedy="Give the path of a .gguf file.")
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise DamagedFile(f"{str(path)!r} is not a GGUF file: it does not begin with the letters GGUF.")
     return file
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and how it is run for scoring.
+
+    Attributes:
+        path: A GGUF file or a folder.
+        engine: ``llama_cpp`` or ``torch``; ``auto`` takes torch for folders.
+        depth: Bits at which hierarchical matrices are read; all that they have where None.
+    """
+
+    path: Path
+    engine: Literal["auto", "llama_cpp", "torch"] = "auto"
+    depth: int | None = None
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether torch runs it."""
+        return self.engine == "torch" or (self.engine == "auto" and self.path.is_dir())
+
+    def checked(self) -> Subject:
+        """Return it with an absolute path.
+
+        Raises:
+            ReferenceNotFound: There is no such file or folder.
+            DamagedFile: llama.cpp is to run it, and it is no GGUF.
+        """
+        path = self.path.absolute()
+        if not self.in_torch or not path.is_dir():
+            path = require_gguf(path)
+        return replace(self, path=path)
 
 
 @dataclass(frozen=True)
@@ -55,12 +93,12 @@ class LikeliestTokens:
 
 
 class PromptScorer:
-    """A GGUF, loaded in a child process, that scores tokens. A context manager.
+    """A model, loaded in a child process, that scores tokens. A context manager.
 
     The same call gives the same bits again on the same machine and thread count.
 
     Args:
-        path: The GGUF file.
+        path: The GGUF file or folder, or how it is to be run.
         threads: Threads to compute with; the physical cores that this process may use where None.
         context: The most tokens that one call may score.
 
@@ -75,19 +113,21 @@ class PromptScorer:
     Raises:
         ReferenceNotFound: There is no such file.
         DamagedFile: The file is no GGUF.
-        EngineFailed: llama.cpp refuses the file; the message holds its last error.
+        EngineFailed: The engine refuses the file; the message holds its last error.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None, context: int = 512) -> None:
+    def __init__(self, path: str | Path | Subject, *, threads: int | None = None, context: int = 512) -> None:
         if context < 1:
             raise InvalidInput(f"A context of {context} tokens holds nothing.", remedy="Give at least 1.")
         if threads is not None and threads < 1:
             raise InvalidInput(f"{threads} threads cannot compute.", remedy="Give at least 1.")
-        self.path = require_gguf(path)
+        subject = (path if isinstance(path, Subject) else Subject(Path(path))).checked()
+        self.path = subject.path
         self.threads = threads or cores()[0]
         self.context = context
         self._child = Child(_MODULE, f"scoring {self.path.name}")
-        facts = self._ask(path=str(self.path), threads=self.threads, context=context)
+        options = {"engine": "torch" if subject.in_torch else "llama_cpp", "depth": subject.depth}
+        facts = self._ask(path=str(self.path), threads=self.threads, context=context, **options)
         self.load_seconds: float = facts["load_seconds"]
         self.vocabulary_size: int = facts["vocabulary_size"]
         self.bos_token: int | None = facts["bos_token"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from numpy.typing import NDArray
 
+from smidgen.errors import SmidgenError
 from smidgen.inference.child import Parent, peak_resident_bytes, run
 from smidgen.inference.llama_library import CHUNK, LibraryError, LlamaLibrary
+
+if TYPE_CHECKING:
+    from smidgen.inference.torch_library import TorchLibrary
 
 _ROWS = 64  # rows whose normaliser is computed at a time; bounds the memory of the exponentials
 
@@ -73,7 +77,7 @@ class Scorer:
     def __init__(self, parent: Parent, request: dict[str, Any]) -> None:
         self._parent = parent
         started = time.perf_counter()
-        self._library = LlamaLibrary(request["path"], request["threads"], request["context"])
+        self._library = _opened(request)
         parent.answer(
             load_seconds=time.perf_counter() - started,
             vocabulary_size=self._library.vocabulary_size,
@@ -154,6 +158,18 @@ class Scorer:
     def _random_tokens(self, count: int) -> list[int]:
         ids: list[int] = numpy.random.default_rng(0).integers(0, self._library.vocabulary_size, count).tolist()
         return ids
+
+
+def _opened(request: dict[str, Any]) -> LlamaLibrary | TorchLibrary:
+    """Load the model into the engine that was asked for."""
+    if request["engine"] == "llama_cpp":
+        return LlamaLibrary(request["path"], request["threads"], request["context"])
+    from smidgen.inference.torch_library import TorchLibrary
+
+    try:
+        return TorchLibrary(request["path"], request["threads"], depth=request["depth"])
+    except SmidgenError as error:
+        raise LibraryError(str(error)) from error
 
 
 _ANSWERS: dict[str, Any] = {

@@ -44,6 +44,7 @@ class Facts:
         base_model: Repository of the published original.
         dequantised_from: Number format that the weights were published in, where that was not a float.
         lineage: What was done to it; None where it carries no record.
+        depth: Bits at which it is to be read, as in ``small@4bit``; sizes and formats are then those.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Facts:
     base_model: str | None
     dequantised_from: str | None
     lineage: Lineage | None
+    depth: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -78,7 +80,7 @@ def inspect(local: LocalModel) -> Facts:
     """
     lineage = read_lineage(local.path)
     origin = lineage.origin if lineage else None
-    shape = _gguf(local.path) if local.kind == "gguf" else _safetensors(local.path)
+    shape = _gguf(local.path) if local.kind == "gguf" else _safetensors(local.path, local.depth)
     licence, base = shape.pop("licence"), shape.pop("base_model")
     return Facts(
         name=local.name,
@@ -90,6 +92,7 @@ def inspect(local: LocalModel) -> Facts:
         base_model=local.base_model or base or (origin.base_model if origin else None),
         dequantised_from=local.facts.get("dequantised_from") or (origin.dequantised_from if origin else None),
         lineage=lineage,
+        depth=local.depth,
         **shape,
     )
 
@@ -143,7 +146,7 @@ def published_as(metadata: Mapping[str, Any]) -> str | None:
     return reference if name and organization and " " not in reference else None
 
 
-def _safetensors(folder: Path) -> dict[str, Any]:
+def _safetensors(folder: Path, depth: int | None) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     from smidgen.models import packed
@@ -155,7 +158,9 @@ def _safetensors(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.glob("*.safetensors")):
         described = packed.shapes(path) if path.name == packed.WEIGHTS else {}
         for number_format, shape in described.values():
-            formats[number_format] += math.prod(shape)
+            read, saved = packed.read_as(number_format, shape, depth)
+            formats[read] += math.prod(shape)
+            stored -= saved
         try:
             with safe_open(path, framework="np") as file:
                 for name in set(file.keys()) - set(described):

@@ -68,8 +68,11 @@ def load_local(local: LocalModel, *, dtype: str = "float32", progress: Progress 
 
     progress(Event(f"loading {local.name}"))
     logging.disable_progress_bar()
-    read = read_gguf if local.kind == "gguf" else read_folder
-    model = read(local.path, getattr(torch, dtype))
+    if local.depth is not None:
+        model = packed.read_folder(packed.require_folder(local.path), getattr(torch, dtype), depth=local.depth)
+    else:
+        read = read_gguf if local.kind == "gguf" else read_folder
+        model = read(local.path, getattr(torch, dtype))
     if model.lineage.steps:
         return model
     origin = replace(

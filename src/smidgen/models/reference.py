@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +28,7 @@ _FORMS = (
     "Write a name as 'smollm2:135m', a hub repository as 'hf:org/name', "
     "a folder as './folder' or a file as 'file.gguf'."
 )
+_DEPTH = re.compile(r"(.+)@(\d)-?bits?", re.IGNORECASE)
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", re.ASCII)
 
@@ -41,18 +42,20 @@ class Reference:
         name: Its name there; for a folder or file the path as text.
         revision: Branch, tag or commit, for the hub.
         path: The folder or file; for the hub the one ``.gguf`` file that was asked for, if any.
+        depth: Bits at which a model stored hierarchically is to be read; all that it has where None.
     """
 
     kind: Kind
     name: str
     revision: str | None = None
     path: Path | None = None
+    depth: int | None = None
 
     def __str__(self) -> str:
         if self.kind == "ollama":
             return f"ollama:{self.name}"
         if self.kind != "hub":
-            return self.name
+            return self.name if self.depth is None else f"{self.name}@{self.depth}bit"
         file = f"/{self.path}" if self.path else ""
         revision = f"@{self.revision}" if self.revision and self.revision != DEFAULT_REVISION else ""
         return f"{HUB_SPACE}:{self.name}{file}{revision}"
@@ -65,7 +68,8 @@ def parse(text: str, store: Store | None = None) -> Reference:
     model of that name without the tag) in Ollama's registry, ``qwen3:0.6b`` a model of the catalog that the hub has,
     ``hf:org/name@revision`` (or ``org/name``, where no such
     folder is here) on the hub, ``hf:org/name/file.gguf`` one file there, ``./folder`` and ``file.gguf`` on this
-    machine. A folder without ``config.json`` that holds exactly one GGUF file stands for that file.
+    machine. A folder without ``config.json`` that holds exactly one GGUF file stands for that file. A model on this
+    machine that is stored hierarchically may be read at fewer bits, as ``small@4bit``.
 
     Args:
         text: The reference. Case does not matter in names.
@@ -78,13 +82,17 @@ def parse(text: str, store: Store | None = None) -> Reference:
 
     Example:
         >>> parse("hf:HuggingFaceTB/SmolLM2-135M-Instruct@v1")
-        Reference(kind='hub', name='HuggingFaceTB/SmolLM2-135M-Instruct', revision='v1', path=None)
+        Reference(kind='hub', name='HuggingFaceTB/SmolLM2-135M-Instruct', revision='v1', path=None, depth=None)
         >>> parse("SmolLM2:135M").name
         'smollm2:135m'
     """
     cleaned = text.strip()
     if not cleaned or not cleaned.isprintable():
         raise InvalidInput(f"{text!r} names no model." if text else "No model is named.", remedy=_FORMS)
+    if (at := _DEPTH.fullmatch(cleaned)) and not os.path.exists(cleaned):
+        found = parse(at[1], store)
+        if found.kind in ("folder", "store", "gguf", "catalog"):
+            return replace(found, depth=int(at[2]))
     scheme = cleaned.partition(":")[0].lower()
     if scheme == "ollama":
         return Reference("ollama", _registry_name(cleaned))

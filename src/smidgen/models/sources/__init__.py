@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -53,6 +53,12 @@ class LocalModel:
     files: tuple[Path, ...]
     facts: Mapping[str, Any]
 
+    @property
+    def depth(self) -> int | None:
+        """Bits at which it is to be read, as in ``small@4bit``; None for all that it has."""
+        found: int | None = self.facts.get("depth")
+        return found
+
 
 class Source(Protocol):
     """Gets models of one kind of reference."""
@@ -85,8 +91,12 @@ def fetch(reference: Reference, store: Store, *, offline: bool = False, progress
         Unsupported: It holds pickles or needs remote code, neither of which is ever run.
     """
     if reference.kind == "store":
-        return from_store(store.resolve(reference.name))
-    return _source(reference).fetch(reference, store, offline=offline, progress=progress)
+        found = from_store(store.resolve(reference.name))
+    else:
+        found = _source(reference).fetch(reference, store, offline=offline, progress=progress)
+    if reference.depth is not None:
+        found = replace(found, name=str(reference), facts={**found.facts, "depth": reference.depth})
+    return found
 
 
 def pull(

@@ -1,0 +1,189 @@
+"""torch, the engine for what no GGUF can hold: folders whose matrices stay packed in formats of smidgen's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound
+from smidgen.inference.engine import Chunk, Message, Metrics
+from smidgen.inference.options import GenerationOptions
+from smidgen.machine import cores
+
+if TYPE_CHECKING:
+    from smidgen.inference.torch_library import TorchLibrary
+
+DEFAULT_CONTEXT = 4096
+"""Tokens that the context holds where nothing else is asked for and the model can so many."""
+
+
+class Torch:
+    """A model computed by torch in this process.
+
+    Takes folders in the transformers layout, folders of packed matrices, which are never unpacked as a whole, and GGUF
+    files, which are dequantised. Slower than llama.cpp where that can run the model.
+
+    Args:
+        path: The folder or file.
+        threads: Threads to compute with; the physical cores that this process may use where None.
+        context: Tokens that the context holds.
+        depth: Bits at which hierarchical matrices are read; all that they have where None.
+
+    Raises:
+        ReferenceNotFound: There is no such folder or file.
+        DamagedFile: It cannot be read.
+        Unsupported: Its architecture is not known.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        depth: int | None = None,
+    ) -> None:
+        if path is None:
+            raise InvalidInput("The engine torch needs a model.", remedy="Give a folder or a .gguf file.")
+        if not Path(path).exists():
+            raise ReferenceNotFound(f"There is no file or folder {str(path)!r}.", remedy="Check the path.")
+        from smidgen.inference.torch_library import TorchLibrary
+
+        started = time.perf_counter()
+        library = TorchLibrary(Path(path), threads or cores()[0], fast=True, depth=depth)
+        self._library: TorchLibrary | None = library
+        self._context = context or min(DEFAULT_CONTEXT, library.model.anatomy.context_length)
+        self._ends = _end_tokens(library)
+        self.load_seconds = time.perf_counter() - started
+
+    def chat(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Chunk, None, None]:
+        """Answer a conversation, laid out with the model's own chat template."""
+        from jinja2 import TemplateError
+
+        library = self._opened()
+        if not messages:
+            raise InvalidInput("A conversation without messages has no answer.")
+        if not library.tokenizer.chat_template:
+            raise InvalidInput(
+                "This model has no chat template.", remedy="Let it continue the text as it stands: smidgen run --raw."
+            )
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            text = library.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            raise InvalidInput(f"The model's chat template refuses the conversation: {error}.") from error
+        ids = library.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        yield from self._answer(ids, options)
+
+    def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
+        """Continue a text as it stands."""
+        yield from self._answer(self._opened().tokenize(prompt.encode(errors="replace"), True), options)
+
+    def close(self) -> None:
+        """Let the model go. May be called again."""
+        self._library = None
+
+    def __enter__(self) -> Torch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> TorchLibrary:
+        if self._library is None:
+            raise EngineFailed("The engine is closed.", remedy="Open another one.")
+        return self._library
+
+    def _answer(self, prompt: list[int], options: GenerationOptions) -> Generator[Chunk, None, None]:
+        from smidgen.inference.pieces import Writing
+
+        library, ids = self._opened(), prompt or [self._first()]
+        if len(ids) >= self._context:
+            raise InvalidInput(
+                f"The prompt has {len(ids):,} tokens, and the context holds {self._context:,}.",
+                remedy="Shorten it, or open a longer context with num_ctx.",
+            )
+        limit = self._context - len(ids)
+        limit = limit if options.num_predict < 0 else min(limit, options.num_predict)
+        turn = _Turn(library.session(), list(ids), options, len(ids))
+        writing = Writing(options.stop)
+        reason: Literal["stop", "length"] = "length"
+        for token in turn.tokens(limit):
+            if token in self._ends:
+                reason = "stop"
+                break
+            text = writing.add(b"" if token in turn.silent else library.piece(token))
+            if text:
+                yield Chunk(text)
+            if writing.stopped:
+                reason = "stop"
+                break
+        if rest := writing.rest():
+            yield Chunk(rest)
+        yield Chunk("", True, reason, turn.metrics(self.load_seconds))
+
+    def _first(self) -> int:
+        """Return the token that an answer to nothing begins after."""
+        tokenizer = self._opened().tokenizer
+        return next(each for each in (tokenizer.bos_token_id, tokenizer.eos_token_id, 0) if each is not None)
+
+
+def _end_tokens(library: TorchLibrary) -> frozenset[int]:
+    """Return the tokens that end an answer: those that model and tokenizer name, and the ends of turns by name."""
+    found: set[int] = set()
+    for named in (library.model.module.generation_config.eos_token_id, library.tokenizer.eos_token_id):
+        found |= set(named) if isinstance(named, list) else {named} - {None}
+    ends = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
+    added = library.tokenizer.added_tokens_encoder
+    return frozenset(found | {added[token] for token in ends if token in added})
+
+
+@dataclass
+class _Turn:
+    """One answer while it is made.
+
+    Attributes:
+        library: The model.
+        ids: Tokens so far.
+        options: How the answer is made.
+        prompt: How many of them the prompt has.
+    """
+
+    library: TorchLibrary
+    ids: list[int]
+    options: GenerationOptions
+    prompt: int
+    prompt_seconds: float = 0.0
+    generation_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.silent = frozenset(self.library.tokenizer.all_special_ids)
+
+    def tokens(self, limit: int) -> Generator[int, None, None]:
+        """Read the prompt, then yield token after token."""
+        from smidgen.inference.sampling import Sampler
+
+        sampler, started = Sampler(self.options), time.perf_counter()
+        row = None
+        for rows in self.library.read_all(self.ids, self.prompt - 1):
+            row = rows[-1] if len(rows) else row
+        self.prompt_seconds = time.perf_counter() - started
+        for number in range(limit):
+            started = time.perf_counter()
+            if number:
+                row = self.library.read(self.ids[-1:], len(self.ids) - 1, 0)[-1]
+            assert row is not None
+            self.ids.append(sampler.choose(row, self.ids))
+            self.generation_seconds += time.perf_counter() - started
+            yield self.ids[-1]
+
+    def metrics(self, load_seconds: float) -> Metrics:
+        """Say what the answer took."""
+        made = len(self.ids) - self.prompt
+        return Metrics(self.prompt, made, self.prompt_seconds, self.generation_seconds, load_seconds)

@@ -1,0 +1,151 @@
+"""One model and what it has read, computed by torch: any folder that smidgen reads, packed or not, or a GGUF file.
+
+Has the same interface as `smidgen.inference.llama_library`, so that what measures the one measures the other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from numpy.typing import NDArray
+
+from smidgen.inference import pieces
+from smidgen.inference.llama_library import CHUNK
+
+if TYPE_CHECKING:
+    from smidgen.models.model import Model
+
+
+class TorchLibrary:
+    """One loaded model with one context.
+
+    The matrices of a packed folder stay packed; each is unpacked, slice by slice, where it is used.
+
+    Args:
+        path: A folder in the transformers layout or of packed matrices, or a GGUF file, which is dequantised.
+        threads: Threads to compute with.
+        fast: Hold floats in bfloat16 where the processor multiplies it, instead of in float32.
+        depth: Bits at which hierarchical matrices are read; all that they have where None.
+
+    Raises:
+        DamagedFile: The model cannot be read.
+        Unsupported: Its architecture is not known.
+    """
+
+    def __init__(self, path: str | Path, threads: int, *, fast: bool = False, depth: int | None = None) -> None:
+        self._threads = threads
+        with self._with_threads():
+            self.model = read(Path(path), fast=fast, depth=depth)
+        self._module = self.model.module
+        self.tokenizer = self.model.tokenizer
+        self.vocabulary_size: int = self.model.anatomy.vocabulary_size
+        self.clear()
+
+    @property
+    def bos_token(self) -> int | None:
+        """The token that the model wants at the beginning of every text, None where it wants none."""
+        bos: int | None = self.tokenizer.bos_token_id
+        return bos if bos is not None and self.tokenizer("").input_ids[:1] == [bos] else None
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes that each token stands for."""
+        return pieces.of_tokenizer(self.tokenizer, self.vocabulary_size)
+
+    def tokenize(self, text: bytes, special: bool) -> list[int]:
+        """Cut a text into tokens; with ``special``, read special tokens in it and add those around a text."""
+        backend = self.tokenizer.backend_tokenizer
+        backend.encode_special_tokens = not special
+        try:
+            ids: list[int] = backend.encode(text.decode(errors="replace"), add_special_tokens=special).ids
+        finally:
+            backend.encode_special_tokens = False
+        return ids
+
+    def detokenize(self, ids: Sequence[int]) -> bytes:
+        """Join tokens to a text, special tokens spelled out."""
+        return b"".join(self.pieces[token] for token in ids)
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes that one token stands for."""
+        return self.pieces[token]
+
+    def session(self) -> TorchLibrary:
+        """Return the same model with a context of its own, for an answer that others must not disturb."""
+        other = copy.copy(self)
+        other.clear()
+        return other
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        from transformers import DynamicCache
+
+        self._cache = DynamicCache(config=self._module.config)
+
+    def read(self, ids: Sequence[int], position: int, first_row: int) -> NDArray[numpy.float32]:
+        """Read up to `CHUNK` tokens after what was read before.
+
+        Args:
+            ids: The tokens.
+            position: Number of tokens read before.
+            first_row: Index in ``ids`` of the first token whose logits are wanted.
+
+        Returns:
+            Logits, shape (wanted tokens, vocabulary).
+        """
+        import torch
+
+        rows = max(0, len(ids) - first_row)
+        with self._with_threads(), torch.inference_mode():
+            found = self._module(
+                input_ids=torch.tensor([ids]), past_key_values=self._cache, use_cache=True, logits_to_keep=max(1, rows)
+            )
+            logits: NDArray[numpy.float32] = found.logits[0, found.logits.shape[1] - rows :].float().numpy()
+        return logits
+
+    def read_all(self, ids: Sequence[int], first_row: int) -> Iterator[NDArray[numpy.float32]]:
+        """Forget what was read, then read tokens chunk by chunk, yielding the logits of each chunk."""
+        self.clear()
+        for begin in range(0, len(ids), CHUNK):
+            chunk = ids[begin : begin + CHUNK]
+            yield self.read(chunk, begin, min(max(0, first_row - begin), len(chunk)))
+
+    @contextmanager
+    def _with_threads(self) -> Iterator[None]:
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def read(path: Path, *, fast: bool = False, depth: int | None = None) -> Model:
+    """Load a model for running it; packed matrices stay packed.
+
+    Args:
+        path: A folder or a GGUF file.
+        fast: See `TorchLibrary`.
+        depth: See `TorchLibrary`.
+    """
+    import torch
+    from transformers.utils import logging
+
+    from smidgen.models import load, packed
+    from smidgen.shrink.precision import working_type
+
+    logging.disable_progress_bar()
+    if depth is not None:
+        path = packed.require_folder(path)
+    if packed.is_folder(path):
+        return packed.read_folder(path, torch.float32, hold=True, depth=depth)
+    dtype: Any = working_type() if fast else torch.float32
+    return load.read_folder(path, dtype) if path.is_dir() else load.read_gguf(path, dtype)
