@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,12 @@ def smollm2_address(test_cache: Path, smollm2_gguf: Path) -> Iterator[str]:
     """Address of a server whose store holds smollm2:135m."""
     with served(Store(test_cache)) as found:
         yield found
+
+
+@pytest.fixture
+def serve() -> Callable[[Store], AbstractContextManager[str]]:
+    """Serves a store's models, in a with block: ``with serve(store) as address``."""
+    return served
 
 
 @contextmanager
