@@ -15,9 +15,23 @@ SPELLED = {
     "float4": ("", "group=0", "group=8"),
     "float8": ("", "kind=e5m2", "group=32"),
     "hierarchical": ("", "bits=4,group=0", "bits=3,group=8"),
-    "integer": ("", "group=0", "bits=4,symmetric=false", "bits=3,group=32", "bits=2,group=8,symmetric=false"),
+    "integer": (
+        "",
+        "group=0,shared=true",
+        "bits=4,group=32,symmetric=false,shared=true",
+        "group=0",
+        "bits=4,symmetric=false",
+        "bits=3,group=32",
+        "bits=2,group=8,symmetric=false",
+    ),
     "kmeans": ("", "bits=3", "bits=1"),
     "table": ("", "values=e2m1,group=0", "values=iq4_nl,group=32"),
+    "vector": (
+        "",
+        "codebook=learned,size=2,bits=6",
+        "codebook=learned,size=4,bits=8",
+        "codebook=learned,size=8,bits=8",
+    ),
     "tiers": ("", "top=10,second=0,low=1", "group=8,middle=3"),
     "ternary": ("", "group=64", "group=8"),
 }
@@ -32,7 +46,7 @@ def weights(seed: int = 0) -> torch.Tensor:
 
 def test_every_file_is_tried():
     shaped = [name for name in formats.names() if formats.find(name).ggml_type is None]
-    assert sorted(SPELLED) == shaped and len(shaped) == 10
+    assert sorted(SPELLED) == shaped and len(shaped) == 11
 
 
 @each_format
@@ -58,8 +72,17 @@ def test_rows_stand_for_themselves(spelled):
     some = torch.tensor([7, 2, 7])
     values = number_format.unpack(packed)
     assert values.shape == SIZE and values.dtype == torch.float32 and bool(values.isfinite().all())
-    assert torch.equal(number_format.unpack(packed[some]), values[some])
-    assert torch.equal(number_format.unpack(packed[3:4]), values[3:4])
+    own = number_format.for_matrix(packed)
+    assert torch.equal(own.unpack(packed[some]), values[some])
+    assert torch.equal(own.unpack(packed[3:4]), values[3:4])
+    assert (own == number_format) == number_format.stands_alone or spelled.startswith("vector")
+    inputs = torch.randn(9, SIZE[1], generator=torch.Generator().manual_seed(2))
+    for tokens in (inputs[:1], inputs):
+        product = formats.multiply(tokens, packed, number_format)
+        torch.testing.assert_close(product, tokens @ values.T, atol=1e-4, rtol=1e-4)
+    slopes = torch.randn(3, SIZE[0], generator=torch.Generator().manual_seed(3))
+    back = formats.multiply_back(slopes, packed, number_format)
+    torch.testing.assert_close(back, slopes @ values, atol=1e-4, rtol=1e-4)
 
 
 @each_format
@@ -67,6 +90,8 @@ def test_the_error_is_what_so_many_bits_allow(spelled):
     number_format = formats.find(spelled)
     error = (number_format.unpack(number_format.quantize(weights())) - weights()).square().mean()
     bits = getattr(number_format, "bits", getattr(number_format, "code_bits", 4)) - (spelled.startswith("float8")) * 3
+    if spelled.startswith("vector"):
+        bits = 2 if number_format.codebook == "e8" else number_format.bits / number_format.size
     bits = 1.6 if spelled.startswith("ternary") else getattr(number_format, "low", bits)
     # One scale for a long row, or one that is a power of two, wastes up to a bit and a half.
     assert error < (3.2 if bits < 3 else 10) * 4.0**-bits * weights().square().mean()
@@ -77,8 +102,8 @@ def test_what_is_stored_is_stored_again_unchanged(spelled):
     number_format = formats.find(spelled)
     values = number_format.unpack(number_format.quantize(weights()))
     again = number_format.unpack(number_format.quantize(values))
-    # Tiers may rank anew what they rounded.
-    share = 0.5 if spelled.startswith("tiers") else 0.03
+    # Tiers may rank anew what they rounded, and a codebook is learned anew.
+    share = 1.0 if "learned" in spelled else 0.5 if spelled.startswith("tiers") else 0.03
     assert (again - values).square().mean() <= share * (values - weights()).square().mean() + 1e-12
 
 
@@ -165,6 +190,54 @@ def test_what_is_cut_off_is_what_is_not_read(spelled):
         whole.cut(packed, 1)
     with pytest.raises(Unsupported, match="whole or not at all"):
         formats.find("integer").cut(packed, 4)
+
+
+def test_one_scale_serves_all_rows():
+    shared, own = formats.find("integer:bits=4,group=0,shared=true"), formats.find("integer:bits=4,group=0")
+    uneven = weights() * torch.logspace(-1, 1, SIZE[0])[:, None]
+    packed = shared.quantize(uneven, torch.rand(SIZE, generator=torch.Generator().manual_seed(1)) + 0.1)
+    assert (
+        len(set(map(tuple, packed[:, :2].tolist()))) == 1 < len(set(map(tuple, own.quantize(uneven)[:, :2].tolist())))
+    )
+    worse = (shared.unpack(packed) - uneven).square().mean() / (
+        own.unpack(own.quantize(uneven)) - uneven
+    ).square().mean()
+    assert 1 < worse < 200
+    point = formats.find("fixed_point:bits=6,shared=true").quantize(uneven)
+    assert len(set(point[:, 0].tolist())) == 1
+
+
+def test_lattice_points_are_nearest_and_beat_single_weights():
+    """Against every one of the 65,536 points, and against two bits each."""
+    from smidgen.formats import _vectors
+
+    e8, columns = formats.find("vector"), 64
+    few = torch.randn(2, columns, generator=torch.Generator().manual_seed(5))
+    importance = torch.rand(columns, generator=torch.Generator().manual_seed(6)) + 0.05
+    packed = e8.quantize(few, importance)
+    codes = packed.clone()
+    codes = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16).view(torch.uint8).reshape(-1, 16)
+    scale = packed[:, :2].contiguous().view(torch.float16).float()
+    ones = torch.tensor([1.0]).half().view(torch.uint8).expand(len(codes), 2)
+    every = e8.unpack(torch.cat([ones, codes], 1)).reshape(-1, 8)
+    assert len(every.unique(dim=0)) == 1 << 16
+    assert ((every - 0.25).sum(1).remainder(2) == 0).any() and bool((every.square().sum(1) < 20).all())
+    assert _vectors.magnitudes().shape == (256, 8)
+    values = e8.unpack(packed)
+    for row in range(2):
+        for place in range(0, columns, 8):
+            there = few[row, place : place + 8]
+            reached = ((values[row, place : place + 8] - there).square() * importance[place : place + 8]).sum()
+            best = ((every * scale[row] - there).square() * importance[place : place + 8]).sum(1).min()
+            torch.testing.assert_close(reached, best, rtol=1e-3, atol=1e-6)
+    many = torch.randn(32, 256, generator=torch.Generator().manual_seed(7))
+
+    def error(spelled):
+        number_format = formats.find(spelled)
+        return float((number_format.unpack(number_format.quantize(many)) - many).square().mean())
+
+    assert error("vector") < 0.1 < error("integer:bits=2")
+    assert error("vector:codebook=learned,size=4,bits=8") < error("integer:bits=2")
 
 
 def test_tiers_put_bits_where_they_count():

@@ -38,6 +38,7 @@ def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
     state |= {name: stored.data.contiguous() for name, stored in model.packed.items()}
     described = {
         name: {"format": stored.format, "rows": stored.shape[0], "columns": stored.shape[1]}
+        | ({} if stored.inputs is None else {"inputs": stored.inputs})
         for name, stored in sorted(model.packed.items())
     }
     config = copy.deepcopy(model.config)

@@ -110,6 +110,15 @@ class NumberFormat(ABC):
             DamagedFile: The row is not a whole number of blocks.
         """
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether some rows of a matrix can be read without the others."""
+        return True
+
+    def for_matrix(self, packed: Tensor) -> NumberFormat:
+        """Return the format as it reads any rows of one matrix, given all of its bytes [rows, bytes per row]."""
+        return self
+
     def cut(self, packed: Tensor, depth: int) -> tuple[NumberFormat, Tensor]:
         """Return bytes [rows, fewer bytes] that hold what reading at fewer bits sees, and their format.
 

@@ -130,6 +130,21 @@ class GroupFormat(BlockFormat):
         """Return what every code counts under the first scale and under the second; the same where there is one."""
         return self.grid.values, self.grid.values
 
+    @property
+    def rows_share(self) -> bool:
+        """Whether groups at the same place of all rows have the same scale."""
+        return False
+
+    def _fitted(self, weights: Tensor, importance: Tensor | None) -> list[Scales]:
+        if not self.rows_share:
+            return super()._fitted(weights, importance)
+        weights = weights.detach().cpu().float()
+        rows, shape = len(weights), (len(weights), -1, self.group_size)
+        counts = self._counts(weights, importance).expand(rows, -1, -1).transpose(0, 1).flatten(1)
+        values = weights.reshape(shape).transpose(0, 1).flatten(1)
+        stored = self._fit(values.contiguous(), counts[None].contiguous())
+        return [self._effective({name: each.repeat(rows) for name, each in stored.items()})]
+
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
         return {"d": _search.half(_search.symmetric(weights, importance, self.grid, reaches(self.levels)))}
 

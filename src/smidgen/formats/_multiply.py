@@ -64,7 +64,7 @@ def multiply(inputs: Tensor, packed: Tensor, number_format: NumberFormat) -> Ten
     from torch.nn.functional import linear
 
     flat = inputs.reshape(-1, inputs.shape[-1])
-    own = number_format.for_columns(inputs.shape[-1])
+    own = number_format.for_matrix(packed).for_columns(inputs.shape[-1])
     loop = own.loop() if packed.device.type == "cpu" and len(flat) <= FEW else None
     if loop is not None and len(flat):
         out = _few(flat.detach().float().contiguous(), packed, loop).to(inputs.dtype)
@@ -89,9 +89,10 @@ def multiply_back(slopes: Tensor, packed: Tensor, number_format: NumberFormat) -
         [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
     """
     flat, parts = slopes.reshape(-1, slopes.shape[-1]), []
+    own = number_format.for_matrix(packed)
     step = max(1, WIDE // max(1, packed.shape[1]))
     for start in range(0, len(packed), step):
-        part = number_format.unpack(packed[start : start + step]).to(flat.dtype)
+        part = own.unpack(packed[start : start + step]).to(flat.dtype)
         parts.append(flat[:, start : start + step] @ part)
     total = parts[0]
     for part in parts[1:]:

@@ -27,6 +27,7 @@ class FixedPoint(GroupFormat):
     Attributes:
         bits: Bits of a code, sign included, 2 to 8.
         group: Weights that share n, a multiple of 8; 0 for whole rows (channels).
+        shared: Whether all rows have the same n: with ``group=0`` one for the whole tensor.
 
     Example:
         >>> import torch
@@ -38,10 +39,16 @@ class FixedPoint(GroupFormat):
 
     bits: int = 8
     group: int = 0
+    shared: bool = False
 
     def __post_init__(self) -> None:
         require_one_of("count of bits", self.bits, tuple(range(2, 9)))
         self._require_group()
+
+    @property
+    def rows_share(self) -> bool:
+        """Whether groups at the same place of all rows have the same scale."""
+        return self.shared
 
     @property
     def code_bits(self) -> int:

@@ -29,6 +29,8 @@ class Integer(GroupFormat):
         bits: Bits of a code, 2 to 8.
         group: Weights per scale, a multiple of 8; 0 for one scale per row (channel).
         symmetric: Whether zero is a code and there is no offset.
+        shared: Whether all rows have the same scales: with ``group=0`` one scale for the whole tensor, which is written
+            into every row, so that rows can be read alone.
 
     Example:
         >>> import torch
@@ -41,10 +43,16 @@ class Integer(GroupFormat):
     bits: int = 8
     group: int = 64
     symmetric: bool = True
+    shared: bool = False
 
     def __post_init__(self) -> None:
         require_one_of("count of bits", self.bits, tuple(range(2, 9)))
         self._require_group()
+
+    @property
+    def rows_share(self) -> bool:
+        """Whether groups at the same place of all rows have the same scale."""
+        return self.shared
 
     @property
     def code_bits(self) -> int:

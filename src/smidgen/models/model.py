@@ -24,11 +24,14 @@ class PackedTensor:
         format: Name of the number format, as "q4_0".
         data: uint8 tensor ``[rows, bytes per row]``, rows in the order of the model's own weight.
         shape: Shape of the weight, ``(rows, columns)``.
+        inputs: The greatest size of what its layer reads, from calibration, for activations whose scale is fixed; None
+            where it is to be found for every token.
     """
 
     format: str
     data: torch.Tensor
     shape: tuple[int, int]
+    inputs: float | None = None
 
 
 @dataclass(frozen=True)

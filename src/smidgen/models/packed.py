@@ -61,7 +61,7 @@ def at_depth(stored: Mapping[str, PackedTensor], depth: int) -> dict[str, Packed
         except Unsupported as error:
             refusal = error
             continue
-        found[name] = PackedTensor(less.name, data, each.shape)
+        found[name] = replace(each, format=less.name, data=data)
     if refusal is not None and all(found[name] is each for name, each in stored.items()):
         raise refusal
     return found
@@ -91,12 +91,24 @@ def shapes(path: Path) -> dict[str, tuple[str, tuple[int, int]]]:
     Raises:
         DamagedFile: The file or its metadata cannot be read.
     """
+    return {name: (number_format, shape) for name, (number_format, shape, _) in _described(path).items()}
+
+
+def _described(path: Path) -> dict[str, tuple[str, tuple[int, int], float | None]]:
+    """Return number format, shape and greatest size of the inputs of every packed weight of a file, by name."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
             found = json.loads((file.metadata() or {})[KEY])
-        return {name: (str(each["format"]), (int(each["rows"]), int(each["columns"]))) for name, each in found.items()}
+        return {
+            name: (
+                str(each["format"]),
+                (int(each["rows"]), int(each["columns"])),
+                None if each.get("inputs") is None else float(each["inputs"]),
+            )
+            for name, each in found.items()
+        }
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFile(f"{path} does not say how its weights are packed: {error}.") from error
 
@@ -127,8 +139,8 @@ def read_folder(folder: Path, dtype: torch.dtype, *, hold: bool = False, depth: 
     family = families.for_architecture(str((raw.get("architectures") or [raw.get("model_type")])[0]))
     try:
         state, packed = load_file(folder / WEIGHTS), {}
-        for name, (number_format, shape) in shapes(folder / WEIGHTS).items():
-            packed[name] = _checked(PackedTensor(number_format, state.pop(name), shape), name, folder)
+        for name, (number_format, shape, inputs) in _described(folder / WEIGHTS).items():
+            packed[name] = _checked(PackedTensor(number_format, state.pop(name), shape, inputs), name, folder)
         packed = packed if depth is None else at_depth(packed, depth)
         config = AutoConfig.from_pretrained(folder)
         module = _built(config, {name: value.to(dtype) for name, value in state.items()}, packed, family)
@@ -288,7 +300,7 @@ def _kinds() -> dict[type, Any]:
         def __init__(self, part: Any, stored: PackedTensor) -> None:
             torch.nn.Module.__init__(self)
             self.in_features, self.out_features, self.bias = part.in_features, part.out_features, part.bias
-            self.number_format = formats.find(stored.format)
+            self.number_format = formats.find(stored.format).for_matrix(stored.data)
             self.register_buffer("data", stored.data, persistent=False)
 
         @property
@@ -316,7 +328,7 @@ def _kinds() -> dict[type, Any]:
             shell = copy.copy(part)
             shell._parameters = {"weight": None}
             self.shell = (shell,)  # inside a tuple it is no part of this module
-            self.number_format = formats.find(stored.format)
+            self.number_format = formats.find(stored.format).for_matrix(stored.data)
             self.register_buffer("data", stored.data, persistent=False)
 
         @property

@@ -79,23 +79,32 @@ class SequentialPass:
         )
 
     def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
-        """Replace matrices that read the same input; those of one format are solved as one."""
-        import torch
+        """Replace matrices that read the same input; those of one format are solved as one.
 
+        Those whose format learns from a matrix what all of its rows need are solved each by itself.
+        """
         for format_name in dict.fromkeys(self.chosen[name] for name in names):
             members = [name for name in names if self.chosen[name] == format_name]
-            weights = [self.model.weight(name) for name in members]
-            with exact():
-                whole = weights[0] if len(weights) == 1 else torch.cat([weight.float() for weight in weights])
-                packed = self._solve(whole, hessian, format_name)
-            rows = [len(weight) for weight in weights]
-            for name, weight, data in zip(members, weights, torch.split(packed, rows), strict=True):
-                if self.streamed is None or not self._is_on_disk(name):
-                    _overwrite(weight, data, format_name)
-                data = data if len(members) == 1 else data.clone()
-                self.packed[name] = _packed(format_name, data, weight)
-                self.done += 1
-                self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
+            together = [members] if formats.find(format_name).stands_alone else [[name] for name in members]
+            for each in together:
+                self._store_alike(each, hessian, format_name)
+
+    def _store_alike(self, members: Sequence[str], hessian: torch.Tensor | None, format_name: str) -> None:
+        """Replace matrices that are solved as one."""
+        import torch
+
+        weights = [self.model.weight(name) for name in members]
+        with exact():
+            whole = weights[0] if len(weights) == 1 else torch.cat([weight.float() for weight in weights])
+            packed = self._solve(whole, hessian, format_name)
+        rows = [len(weight) for weight in weights]
+        for name, weight, data in zip(members, weights, torch.split(packed, rows), strict=True):
+            if self.streamed is None or not self._is_on_disk(name):
+                _overwrite(weight, data, format_name)
+            data = data if len(members) == 1 else data.clone()
+            self.packed[name] = _packed(format_name, data, weight)
+            self.done += 1
+            self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
 
     def _is_on_disk(self, name: str) -> bool:
         return bool(self.model.module.get_parameter(name).device.type == "meta")
@@ -163,7 +172,7 @@ class SequentialPass:
             return self.model.weight(name)[ids].float()
         assert self.kept is not None
         stored = self.kept.packed()[name]
-        return formats.find(stored.format).unpack(stored.data[ids])
+        return formats.find(stored.format).for_matrix(stored.data).unpack(stored.data[ids])
 
     def _watch(self, block: Block) -> list[Any]:
         """Hook a block, so that its weights are there when it is computed and each is replaced before it is used."""
@@ -262,7 +271,7 @@ def _packed(format_name: str, data: torch.Tensor, weight: torch.Tensor) -> Packe
 
 def _overwrite(weight: torch.Tensor, data: torch.Tensor, format_name: str) -> None:
     """Give a weight the values that its bytes stand for, some rows at a time."""
-    number_format, rows = formats.find(format_name), solvers.ROWS_AT_A_TIME
+    number_format, rows = formats.find(format_name).for_matrix(data), solvers.ROWS_AT_A_TIME
     for first in range(0, len(weight), rows):
         weight[first : first + rows].copy_(number_format.unpack(data[first : first + rows]))
 
