@@ -21,6 +21,7 @@ from smidgen.models.load import read_folder, read_gguf
 from smidgen.models.model import Model
 from smidgen.recipe.shapes import Shape, _shapes, table_of
 from smidgen.shrink.prune import criteria
+from smidgen.shrink.prune.comparison import compare_criteria
 from smidgen.shrink.prune.criteria import Evidence
 from smidgen.shrink.prune.cutting import gathered
 from smidgen.shrink.prune.prune import Prune
@@ -215,6 +216,8 @@ def test_a_long_phi_written_as_a_llama_computes_the_same(published_tokenizer: An
             torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
     assert all(torch.equal(before[name], value) for name, value in model.module.state_dict().items())
     assert model.family.for_cutting(model, "neuron") is model
+    (damage,) = compare_criteria(Prune("head", keep=2), ["l2"], model, WINDOWS, WINDOWS[:2])
+    assert damage.measured_kl > 0 and damage.predicted_kl > 0
     kept = Prune("neuron", keep=64).apply(model, WINDOWS)
     assert kept.config.rope_parameters["rope_type"] == "longrope" and kept.config.model_type == "phi3"
 

@@ -83,6 +83,7 @@ def compare_criteria(
         One entry for each, the least damage first.
     """
     found = []
+    model = model if operation.makes_uneven else model.family.for_cutting(model, operation.structure)
     statistics = _shared_statistics(operation, names, model, calibration, progress)
     for number, name in enumerate(names):
         progress(Event("comparing criteria", number, len(names), "criteria", name))
