@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import inspect
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +103,8 @@ def open_engine(
     threads: int | None = None,
     context: int | None = None,
     depth: int | None = None,
+    type_k: str | None = None,
+    type_v: str | None = None,
 ) -> Engine:
     """Load a model into an engine.
 
@@ -112,6 +115,8 @@ def open_engine(
         threads: Threads to compute with; the physical cores where None.
         context: Tokens that the context holds; the engine's default where None.
         depth: Bits at which a model stored hierarchically is read, as the name ``small@4bit`` asks for too.
+        type_k: Number type of the keys that llama.cpp's context keeps, such as "q8_0"; float16 where None.
+        type_v: The same of the values.
 
     Raises:
         ReferenceNotFound: No such model or engine.
@@ -133,14 +138,27 @@ def open_engine(
     if found is None:
         taken = "echo" if is_echo else "torch" if path is not None and path.is_dir() else "llama_cpp"
         found = registry.find(ENGINES, taken)
-    more = {} if depth is None else {"depth": depth}
-    if more and found is not registry.find(ENGINES, "torch"):
-        raise Unsupported(
-            f"{name_or_path} is not stored hierarchically, so that it cannot be read at {depth} bits.",
-            remedy="Store it so first: smidgen quantize --format hierarchical.",
-        )
+    wanted = {"depth": depth, "type_k": type_k, "type_v": type_v}
+    more = {name: value for name, value in wanted.items() if value is not None}
+    _require_known(found, more, name_or_path)
     opened: Engine = found(path, threads=threads, context=context, **more)
     return opened
+
+
+def _require_known(engine: type, options: Mapping[str, object], model: str | Path) -> None:
+    """Refuse options that an engine does not have."""
+    known = inspect.signature(engine).parameters
+    if "depth" in options and "depth" not in known:
+        raise Unsupported(
+            f"{model} is not stored hierarchically, so that it cannot be read at {options['depth']} bits.",
+            remedy="Store it so first: smidgen quantize --format hierarchical.",
+        )
+    foreign = next((name for name in options if name not in known), None)
+    if foreign is not None:
+        raise Unsupported(
+            f"The engine {engine.__name__} has no option {foreign}.",
+            remedy="Types of the key/value cache are llama.cpp's, which runs GGUF files.",
+        )
 
 
 def _local_path(name_or_path: str | Path) -> tuple[Path, int | None]:

@@ -33,6 +33,9 @@ DEFAULT_CONTEXT = 4096
 LOAD_PATIENCE = 300.0
 """Seconds that a model may take to load."""
 
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""Number types in which llama.cpp keeps keys and values, under its own names."""
+
 _CHILD = "smidgen.inference.engines._llama_cpp_child"
 _EXECUTABLE = "SMIDGEN_LLAMA_SERVER"
 _UNSEEDED = 2**32 - 1
@@ -55,6 +58,8 @@ class ServerSettings:
         pooling: How tokens' states become one vector; as the file says where None.
         adapters: Paths of LoRA adapters.
         prompt_cache: Bytes of memory for prompts that no slot holds any more.
+        type_k: Number type of the keys that the context keeps, one of `CACHE_TYPES`; float16 where None.
+        type_v: The same of the values; other types than floats need the server's flash attention.
         patience: Seconds that loading may take.
     """
 
@@ -71,6 +76,13 @@ class ServerSettings:
     adapters: tuple[str, ...] = ()
     prompt_cache: int = 256 << 20
     patience: float = LOAD_PATIENCE
+    type_k: str | None = None
+    type_v: str | None = None
+
+    def __post_init__(self) -> None:
+        for kind in (self.type_k, self.type_v):
+            if kind is not None and kind.lower() not in CACHE_TYPES:
+                raise ReferenceNotFound.among("type of the key/value cache", kind, CACHE_TYPES)
 
 
 def default_context(path: Path | None) -> int:

@@ -59,6 +59,10 @@ def _apply_what_was_asked_for(xllamacpp: Any, parameters: Any, request: dict[str
         if request["pooling"]:
             kinds = xllamacpp.llama_pooling_type
             parameters.pooling_type = getattr(kinds, f"LLAMA_POOLING_TYPE_{request['pooling'].upper()}")
+    for name in ("type_k", "type_v"):
+        if request[name] is not None:
+            kind = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{request[name].upper()}")
+            setattr(parameters, f"cache_{name}", kind)
     if request["adapters"]:
         parameters.lora_adapters = [_adapter(xllamacpp, path) for path in request["adapters"]]
 
@@ -97,6 +101,8 @@ def _more_arguments(request: dict[str, Any]) -> list[str]:
         "--ubatch-size": request["context"] if request["embeddings"] else None,
         "--n-gpu-layers": request["gpu_layers"] if request["gpu_layers"] >= 0 else None,
         "--main-gpu": request["main_gpu"],
+        "--cache-type-k": request["type_k"] and request["type_k"].lower(),
+        "--cache-type-v": request["type_v"] and request["type_v"].lower(),
         "--pooling": request["pooling"] if request["embeddings"] else None,
     }
     arguments = [str(part) for pair in optional.items() if pair[1] is not None for part in pair]

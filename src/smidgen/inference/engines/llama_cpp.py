@@ -28,6 +28,8 @@ class LlamaCpp:
         context: Tokens that the context holds; 4,096 where None, and no more than a model's short rope factors reach.
         executable: A llama-server program to use instead of the one inside xllamacpp; taken from the
             environment variable SMIDGEN_LLAMA_SERVER where None.
+        type_k: Number type of the keys that the context keeps, such as "q8_0"; float16 where None.
+        type_v: The same of the values.
 
     Raises:
         ReferenceNotFound: There is no such file or program.
@@ -42,8 +44,12 @@ class LlamaCpp:
         threads: int | None = None,
         context: int | None = None,
         executable: str | None = None,
+        type_k: str | None = None,
+        type_v: str | None = None,
     ) -> None:
-        settings = ServerSettings(context=context or default_context(path), threads=threads)
+        settings = ServerSettings(
+            context=context or default_context(path), threads=threads, type_k=type_k, type_v=type_v
+        )
         self._server = LlamaServer(path, settings, executable=executable)
         self.path = self._server.path
         self.load_seconds = self._server.load_seconds
