@@ -140,6 +140,7 @@ def quantize(
     data: str | Path | None = None,
     windows: int = WINDOWS,
     work: str | Path | None = None,
+    export: str | None = None,
     seed: int = 0,
     offline: bool = False,
     progress: Progress = silent,
@@ -157,6 +158,8 @@ def quantize(
         windows: Calibration windows of 512 tokens.
         work: Folder in which to work from disk, block by block, so that little memory is needed; the result reads its
             matrices from there, and a run that was stopped goes on from there. None works in memory. With ``format``.
+        export: "compressed-tensors" leaves embedding and head as floats, so that
+            `smidgen.export.compressed_tensors.write` can write the result for vLLM. With ``format``.
         seed: Of everything random.
         offline: Take only what is on this machine.
         progress: Receives reports.
@@ -188,6 +191,8 @@ def quantize(
     found = _materials(model, data, windows, seed, offline, progress)
     embedding = f"{found.source.anatomy.embedding}.weight"
     named = {} if own is None else {embedding: own}
+    if export is not None and default is not None:
+        named, default = _in_blocks(found.source, default), None
     require_fitting(found.source, default, named)
     if size is not None:
         named = formats_for(found, size, named, progress, trials=search)
@@ -195,6 +200,15 @@ def quantize(
     folder = None if work is None else Path(work) / code_version()[:16]
     stored: Model = operation.apply(found.source, found.calibration(found.source), work=folder, progress=progress)
     return stored
+
+
+def _in_blocks(model: Model, number_format: str) -> dict[str, str]:
+    """Return a format for every matrix but embedding and head, for engines that keep these as floats."""
+    from smidgen.export import compressed_tensors
+
+    compressed_tensors.require_format(number_format)
+    parts = model.anatomy.matrices()
+    return {name: number_format for name, part in parts.items() if part not in ("embedding", "head")}
 
 
 def _streamed(name: str, offline: bool, progress: Progress) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from smidgen.cli.main import main
@@ -23,3 +25,27 @@ def test_a_gguf_of_it_is_refused_before_the_model_is_sought(name, tmp_path, caps
     words = ["quantize", "no/such-model", "--format", name, "--out", str(tmp_path / "small.gguf")]
     assert main(words) == 2
     assert f"GGUF has no place for the number format {name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+def test_a_folder_for_vllm(tiny_folder, tmp_path, stream):
+    out = tmp_path / "small"
+    words = ["quantize", str(tiny_folder), "--format", "float8", "--export", "compressed-tensors", "--out", str(out)]
+    assert main([*words, "--windows", "1", "--solver", "nearest", "--quiet", stream]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["quantization_config"]["format"] == "float-quantized"
+    assert {path.name for path in out.iterdir()} >= {"tokenizer.json", "LICENSE", "smidgen.json", "README.md"}
+    assert not (out / "model.gguf").exists() and [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "float8", "--export", "onnx"], "compressed-tensors"),
+        (["--format", "q4_0", "--export", "compressed-tensors"], "no place for the number format q4_0"),
+        (["--fit", "80MB", "--export", "compressed-tensors"], "--format"),
+    ],
+)
+def test_what_vllm_does_not_load_is_refused_before_the_model_is_sought(words, message, tmp_path, capsys):
+    assert main(["quantize", "no/such-model", *words, "--out", str(tmp_path / "small")]) == 2
+    assert message in capsys.readouterr().err

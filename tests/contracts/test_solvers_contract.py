@@ -14,7 +14,7 @@ NAMES = registry.names(solvers.__name__)
 BLOCKS = [
     *block_formats(),
     *("integer:bits=4", "integer:bits=3,group=32,symmetric=false", "float4", "fixed_point:bits=4,group=32"),
-    *("hierarchical:bits=4", "ternary:group=64"),
+    *("hierarchical:bits=4", "ternary:group=64", "integer:bits=4,group=32,shared=true"),
 ]
 each_solver = pytest.mark.parametrize("solver", NAMES)
 each_block = pytest.mark.parametrize("number_format", BLOCKS)

@@ -219,7 +219,16 @@ def find_model(name: str, settings: Settings, screen: Screen) -> tuple[LocalMode
     return local, inspect(local).parameters
 
 
-def save(model: Model, local: LocalModel, out: Path, *, gguf: bool, floats: bool, screen: Screen) -> dict[str, Any]:
+def save(
+    model: Model,
+    local: LocalModel,
+    out: Path,
+    *,
+    gguf: bool,
+    floats: bool,
+    screen: Screen,
+    export: Callable[[Model, Path], None] | None = None,
+) -> dict[str, Any]:
     """Write a model and what must travel with it; it appears under its name only when it is whole.
 
     Args:
@@ -229,6 +238,7 @@ def save(model: Model, local: LocalModel, out: Path, *, gguf: bool, floats: bool
         gguf: Put a GGUF into the folder.
         floats: Put the transformers layout into the folder.
         screen: Where progress is shown.
+        export: Writes the folder instead, for engines that read another layout.
 
     Returns:
         The result as plain data for JSON.
@@ -242,8 +252,8 @@ def save(model: Model, local: LocalModel, out: Path, *, gguf: bool, floats: bool
             gguf_file.write(model, out, progress=progress)
         else:
             with atomic_folder(out) as temporary:
-                _fill(model, local, temporary, floats=floats)
-                if gguf and not _has_own_formats(model):
+                _fill(model, local, temporary, floats=floats, export=export)
+                if gguf and export is None and not _has_own_formats(model):
                     gguf_file.write(model, temporary / GGUF, progress=progress)
     files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
     step = model.lineage.steps[-1]
@@ -257,7 +267,9 @@ def save(model: Model, local: LocalModel, out: Path, *, gguf: bool, floats: bool
     }
 
 
-def _fill(model: Model, local: LocalModel, folder: Path, *, floats: bool) -> None:
+def _fill(
+    model: Model, local: LocalModel, folder: Path, *, floats: bool, export: Callable[[Model, Path], None] | None
+) -> None:
     """Write weights, lineage, licence and card into a folder."""
     import json
     import shutil
@@ -266,7 +278,9 @@ def _fill(model: Model, local: LocalModel, folder: Path, *, floats: bool) -> Non
     from smidgen.export.modelfile import modelfile
     from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 
-    if _has_own_formats(model):
+    if export is not None:
+        export(model, folder)
+    elif _has_own_formats(model):
         packed.write(model, folder)
     elif floats:
         safetensors.write(model, folder)

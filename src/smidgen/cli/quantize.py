@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,11 +52,17 @@ def command(
             show_default="where it does not fit in memory",
         ),
     ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option("--export", metavar="NAME", help="compressed-tensors: a folder for vLLM, with --format."),
+    ] = None,
     force: _step.Force = False,
 ) -> None:
     """Store a model's weights in fewer bits, as a GGUF that any llama.cpp program runs.
 
-    Formats that GGUF has no place for (integer, kmeans …) are written as a folder that smidgen reads.
+    Formats that GGUF has no place for (integer, kmeans …) are written as a folder that smidgen reads, or with
+    --export compressed-tensors as one that vLLM reads: integer:bits=4,group=128 (W4A16), integer:bits=8,group=0 (W8A8)
+    and float8 (FP8).
 
     For example: smidgen quantize smollm2:135m --fit 80MB --out small.gguf
     """
@@ -71,12 +78,15 @@ def command(
             block_format(name)
     solvers.find(options["solver"])
     path = _step.check_output(out, force=force)
+    writer = None if export is None else _writer(export, number_format, embedding_format, path)
     if path.suffix.lower() == ".gguf":
         for name in filter(None, (number_format, embedding_format)):
             formats.find(name).require_ggml_type()
     local, before = _step.find_model(model, settings, screen)
     own = any(formats.find(name).ggml_type is None for name in (number_format, embedding_format) if name)
-    streams = _streaming.wanted(stream, settings, local, before, able=number_format is not None and not own)
+    streams = _streaming.wanted(
+        stream, settings, local, before, able=number_format is not None and (not own or writer is not None)
+    )
     with _streaming.work_folder(path) if streams else nullcontext() as work:
         with screen.progress() as progress:
             source = _opened(local, settings, path, (before, windows, options["solver"]), work, progress)
@@ -86,6 +96,7 @@ def command(
                 fit=fit,
                 embedding_format=embedding_format,
                 search=search,
+                export=export,
                 data=data,
                 windows=windows,
                 work=work,
@@ -94,8 +105,28 @@ def command(
                 progress=progress,
                 **options,
             )
-        made = _step.save(result, local, path, gguf=True, floats=False, screen=screen)
+        made = _step.save(result, local, path, gguf=True, floats=False, screen=screen, export=writer)
     screen.result(made, lambda: _step.show(screen, made, before))
+
+
+def _writer(
+    name: str, number_format: str | None, embedding_format: str | None, out: Path
+) -> Callable[[Model, Path], None]:
+    """Return what writes a result for other engines, after making sure that it can."""
+    from smidgen.errors import ReferenceNotFound
+    from smidgen.export import compressed_tensors
+
+    if name != compressed_tensors.NAME:
+        raise ReferenceNotFound.among("export", name, [compressed_tensors.NAME])
+    if number_format is None or embedding_format is not None:
+        raise InvalidInput(
+            f"{name} stores the blocks in one format and nothing else.",
+            remedy="Give --format, without --fit and --embedding-format.",
+        )
+    if out.suffix.lower() == ".gguf":
+        raise InvalidInput(f"{name} is a folder, and {out} a GGUF.", remedy="Name a folder with --out.")
+    compressed_tensors.require_format(number_format)
+    return compressed_tensors.write
 
 
 def _opened(

@@ -22,13 +22,16 @@ from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.load import read_folder
 from smidgen.models.model import Model, PackedTensor
 from smidgen.recipe import snapshot
+from smidgen.shrink.precision import autocast
 from smidgen.shrink.prune import criteria
 from smidgen.shrink.prune.comparison import compare_criteria
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.prune.structures.expert import Expert, alignment
 from smidgen.shrink.quantize.allocate import allocate, choices
+from smidgen.shrink.quantize.moments import second_moments
 from smidgen.shrink.quantize.quantize import Quantize
 from smidgen.shrink.quantize.sensitivity import probe
+from smidgen.shrink.quantize.solvers.gptq import Gptq
 from smidgen.shrink.statistics import collect
 
 SIZES: dict[str, Any] = {
@@ -200,22 +203,46 @@ def test_cuts_that_cannot_be_are_refused(build: Any) -> None:
             operation.apply(model, WINDOWS)
 
 
-def test_an_expert_that_saw_few_tokens_is_rounded_by_each_input_alone(build: Any) -> None:
+def test_an_expert_that_saw_few_tokens_goes_by_what_all_of_its_block_read(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build(num_local_experts=16)
     notes: list[str] = []
-    windows = WINDOWS[:1, :8]
-    small = Quantize(default="q4_0").apply(model, windows, progress=lambda event: notes.append(event.note or ""))
-    assert set(small.packed) == set(model.anatomy.matrices())
+    solved: dict[int, torch.Tensor] = {}
+    solve, windows = Gptq.solve, WINDOWS[:1, :8]
+
+    def watched(self: Gptq, weight: torch.Tensor, hessian: torch.Tensor, number_format: Any) -> torch.Tensor:
+        solved[len(solved)] = hessian
+        return solve(self, weight, hessian, number_format)
+
+    monkeypatch.setattr(Gptq, "solve", watched)
+    first = model.anatomy.blocks[0]
+    named = {name: "q4_0" for mlp in first.mlps for name in (part.weight for part in mlp.projections.values())}
+    small = Quantize(formats=named).apply(model, windows, progress=lambda event: notes.append(event.note or ""))
     assert any("experts saw fewer tokens of the calibration text than they have inputs" in note for note in notes)
     assert "experts saw fewer tokens" in str(small.lineage.steps[-1].note)
-    figures = collect(model, windows)
-    unseen = [name for name, count in figures.reads.items() if float(count) == 0 and name.endswith("mlp_input")]
-    assert unseen
-    number = int(unseen[0].split(".")[4])
-    assert unseen[0].startswith("model.layers.0.")
-    name = model.anatomy.blocks[0].mlps[number].projections["gate"].weight
-    rounded = formats.find("q4_0").quantize(model.weight(name).detach())
-    assert torch.equal(small.weight(name).detach(), formats.find("q4_0").unpack(rounded))
+
+    read, same = dict[str, torch.Tensor](), centred(model)
+    paths = [str(first.router), *(mlp.projections["gate"].path for mlp in first.mlps)]
+    hooks = [
+        same.module.get_submodule(path).register_forward_pre_hook(
+            lambda _, given, path=path: read.update({path: given[0]})
+        )
+        for path in paths
+    ]
+    with torch.no_grad(), autocast():
+        same.module.base_model(windows, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    block, seen = second_moments(read.pop(paths[0])), list(read.values())
+    assert len(solved) == 2 * 16 and 0 < len(seen) < 16 and all(len(inputs) < 64 for inputs in seen)
+    for place, inputs in enumerate(seen):  # in the order of computation: what an expert reads, what it makes of it
+        share, hidden = len(inputs) / 64, solved[2 * place + 1]
+        expected = second_moments(inputs) * share + block * (1 - share)
+        assert torch.allclose(solved[2 * place], expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(hidden, hidden.T) and not torch.equal(hidden, hidden.diagonal().diag())
+    for place in range(len(seen), 16):
+        assert torch.equal(solved[2 * place], block) and torch.equal(solved[2 * place + 1], torch.eye(96))
 
 
 def test_experts_of_a_block_share_a_format(build: Any) -> None:

@@ -9,9 +9,9 @@ from smidgen import formats
 from smidgen.errors import InvalidInput, RecipeError
 from smidgen.shrink.quantize import quantize as quantize_file
 from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize.moments import second_moments
 from smidgen.shrink.quantize.quantize import Quantize
 from smidgen.shrink.quantize.sensitivity import head_moments, probe
-from smidgen.shrink.quantize.sequential import second_moments
 
 KINDS = [("llama", True), ("llama", False), ("qwen2", True), ("qwen2", False)]
 each_kind = pytest.mark.parametrize(("family", "tied"), KINDS)

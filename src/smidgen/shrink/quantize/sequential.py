@@ -11,6 +11,7 @@ from smidgen.models.streamed import StreamedModel
 from smidgen.progress import Event, Progress
 from smidgen.shrink.precision import exact
 from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize.moments import mean_squares, regularised, second_moments
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model, PackedTensor
     from smidgen.shrink.quantize.keeping import Kept
 
-HEAD, EXPERT = "head", ".experts."
+HEAD, EXPERT, EXPERTS_INPUT = "head", ".experts.", ".mlp_input"
 FIXED_BYTES, COPIES = 800_000_000, 8
 """What libraries take, and copies of a matrix that solving it makes."""
 
@@ -48,6 +49,8 @@ class SequentialPass:
         self.packed: dict[str, PackedTensor] = {}
         self.scarce: dict[str, int] = dict(kept.scarce) if kept else {}
         self.done = len(kept.packed()) if kept else 0
+        self.routed: torch.Tensor | None = None
+        self.together: torch.Tensor | None = None
 
     def run(self, calibration: torch.Tensor, embedding: torch.Tensor) -> Mapping[str, PackedTensor]:
         """Quantise everything.
@@ -75,7 +78,8 @@ class SequentialPass:
         experts = {site.rpartition(".")[0] for site in self.scarce}
         return (
             f"{len(experts)} experts saw fewer tokens of the calibration text than they have inputs, {fewest} only "
-            f"{self.scarce[fewest]}: their rounding goes by each input alone, the less they saw. Use more text."
+            f"{self.scarce[fewest]}: the less they saw, the more they are rounded by what all experts of their block "
+            "read, and behind that by each input alone. Use more text."
         )
 
     def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
@@ -189,10 +193,16 @@ class SequentialPass:
                 first = module.get_submodule(site.modules[0])
                 hooks.append(first.register_forward_pre_hook(self._hook(site.name, waiting)))
 
+        if block.router and waiting:
+            router = module.get_submodule(block.router)
+            hooks.append(router.register_forward_pre_hook(lambda _, inputs: self._remember(inputs[0])))
+
         def after(_: Any, inputs: Any, output: torch.Tensor) -> None:
             for site_name, names in waiting.items():  # experts that no token was routed to
                 self.scarce[site_name] = 0
-                self.store(names, self._identity(names))
+                others = self._of_all_experts(site_name)
+                self.store(names, self._identity(names) if others is None else others)
+            self.routed = None
             if streamed is not None:
                 streamed.release(block)
             self._keep(part_of(block), output)
@@ -211,10 +221,22 @@ class SequentialPass:
             moments = self._moments(inputs[0])
             if EXPERT in site and tokens < width:
                 self.scarce[site] = tokens
-                moments = towards_diagonal(moments, tokens / width) if self.solver.reads_pairs else moments
+                moments = regularised(moments, tokens / width, self._of_all_experts(site))
             self.store(waiting.pop(site), moments)
 
         return before
+
+    def _remember(self, inputs: torch.Tensor) -> None:
+        """Keep what a block's router reads until its experts are done: what they read is a part of it."""
+        self.routed, self.together = inputs, None
+
+    def _of_all_experts(self, site: str) -> torch.Tensor | None:
+        """Return the moments of what all experts of the block read together; None for what each makes of it."""
+        if self.routed is None or not site.endswith(EXPERTS_INPUT):
+            return None
+        if self.together is None:
+            self.together = self._moments(self.routed)
+        return self.together
 
     def _moments(self, inputs: torch.Tensor) -> torch.Tensor:
         return second_moments(inputs) if self.solver.reads_pairs else mean_squares(inputs)
@@ -274,42 +296,3 @@ def _overwrite(weight: torch.Tensor, data: torch.Tensor, format_name: str) -> No
     number_format, rows = formats.find(format_name).for_matrix(data), solvers.ROWS_AT_A_TIME
     for first in range(0, len(weight), rows):
         weight[first : first + rows].copy_(number_format.unpack(data[first : first + rows]))
-
-
-def towards_diagonal(moments: torch.Tensor, share: float) -> torch.Tensor:
-    """Keep this share of what was seen of pairs of inputs, and each input's own square as it was.
-
-    Args:
-        moments: XᵀX/n, ``[width, width]``.
-        share: From 0 (nothing is known of pairs) to 1; where n tokens are fewer than the width, n / width.
-
-    Example:
-        >>> import torch
-        >>> towards_diagonal(torch.tensor([[2.0, 1.0], [1.0, 4.0]]), 0.5).tolist()
-        [[2.0, 0.5], [0.5, 4.0]]
-    """
-    return moments * share + moments.diagonal().diag() * (1 - share)
-
-
-def second_moments(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
-    """XᵀX/n of inputs ``[…, width]`` as float32 ``[width, width]``, accumulated ``rows`` tokens at a time."""
-    import torch
-
-    flat = inputs.reshape(-1, inputs.shape[-1])
-    total = torch.zeros(flat.shape[-1], flat.shape[-1])
-    with exact():
-        for part in torch.split(flat, rows):
-            values = part.float()
-            total.addmm_(values.T, values)
-    return total.div_(len(flat))
-
-
-def mean_squares(inputs: torch.Tensor, *, rows: int = 4096) -> torch.Tensor:
-    """Return the diagonal of `second_moments` alone, ``[width]``."""
-    import torch
-
-    flat = inputs.reshape(-1, inputs.shape[-1])
-    total = torch.zeros(flat.shape[-1])
-    for part in torch.split(flat, rows):
-        total += part.float().square().sum(0)
-    return total / len(flat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from smidgen import registry
@@ -38,6 +39,14 @@ class Solver:
             The packed bytes, uint8 ``[rows, bytes per row]``.
         """
         raise TypeError(f"{type(self).__name__} solves nothing")
+
+
+def parts_of(weight: torch.Tensor, number_format: BlockFormat) -> Sequence[torch.Tensor]:
+    """Divide a matrix into rows that are solved together; rows that share their scales stay together."""
+    import torch
+
+    together = getattr(number_format, "rows_share", False)
+    return [weight] if together else torch.split(weight, ROWS_AT_A_TIME)
 
 
 def importance_of(hessian: torch.Tensor | None) -> torch.Tensor | None:

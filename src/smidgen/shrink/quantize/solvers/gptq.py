@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from smidgen.errors import InvalidInput
 from smidgen.shrink.hessian import DAMPING, inverse_factor
-from smidgen.shrink.quantize import solvers
-from smidgen.shrink.quantize.solvers import Solver
+from smidgen.shrink.quantize.solvers import Solver, parts_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +52,7 @@ class Gptq(Solver):
             )
         factor = inverse_factor(hessian, self.damping)
         number_format = number_format.for_columns(weight.shape[1])
-        parts = torch.split(weight, solvers.ROWS_AT_A_TIME)
+        parts = parts_of(weight, number_format)
         return torch.cat([_compensate(part.float(), factor, number_format) for part in parts])
 
 

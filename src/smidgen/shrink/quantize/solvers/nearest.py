@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.shrink.quantize import solvers
-from smidgen.shrink.quantize.solvers import Solver, importance_of
+from smidgen.shrink.quantize.solvers import Solver, importance_of, parts_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,5 +35,5 @@ class Nearest(Solver):
         import torch
 
         importance, number_format = importance_of(hessian), number_format.for_columns(weight.shape[1])
-        parts = torch.split(weight, solvers.ROWS_AT_A_TIME)
+        parts = parts_of(weight, number_format)
         return torch.cat([number_format.quantize(part.float(), importance) for part in parts])
