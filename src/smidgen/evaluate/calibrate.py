@@ -210,7 +210,7 @@ def calibration(
     before = None if again else kept(folder, key_of(machine.inspect(), threads))
     if before is not None:
         return before
-    path = _embedded(folder, offline, progress)
+    path = embedded_file(folder, offline=offline, progress=progress)
     try:
         found = measure(path, threads=threads, progress=progress)
     except SmidgenError:
@@ -220,7 +220,14 @@ def calibration(
     return found
 
 
-def _embedded(folder: Path, offline: bool, progress: Progress) -> Path | None:
+def embedded_file(folder: Path, *, offline: bool = True, progress: Progress = silent) -> Path | None:
+    """Return the embedded model's file, fetched unless offline; None where it cannot be had.
+
+    Args:
+        folder: The store's folder.
+        offline: Fetch nothing.
+        progress: Receives reports.
+    """
     from smidgen.models.reference import Reference
     from smidgen.models.sources import fetch
     from smidgen.models.store import Store
