@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections import Counter
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from smidgen.errors import ReferenceNotFound
 from smidgen.models import catalog
@@ -25,7 +26,8 @@ ROUNDING = 0.02
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_an_entry_is_what_the_schema_says(name: str) -> None:
-    entry = TypeAdapter(Entry).validate_python(ENTRIES[name], strict=True)
+    entry = ENTRIES[name]
+    assert TypeAdapter(Entry).validate_python(asdict(entry)) == entry, "a value has another type than the schema says"
     assert str(StoreName.parse(name)).removesuffix(":latest") == name == name.lower()
     assert entry.source.strip() and entry.date >= datetime.date(2026, 11, 23)
     assert entry.base_model.count("/") == 1 and " " not in entry.base_model
@@ -34,6 +36,17 @@ def test_an_entry_is_what_the_schema_says(name: str) -> None:
     assert entry.context_length is None or 512 <= entry.context_length <= 2_000_000
     assert all(0 < score.value <= 100 and score.how and score.source for score in entry.scores)
     assert max(Counter(score.benchmark for score in entry.scores).values(), default=1) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"parameters": "many"}, {"context_length": "8192"}, {"languages": ["en", 7]}, {"source": None}]
+)
+def test_the_schema_refuses_what_is_of_another_type(change: dict[str, object]) -> None:
+    wrong = asdict(ENTRIES["qwen3:0.6b"]) | change
+    try:
+        assert TypeAdapter(Entry).validate_python(wrong) != Entry(**wrong)
+    except ValidationError as error:
+        assert next(iter(change)) in str(error)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.architecture])
@@ -76,7 +89,8 @@ def test_the_families_that_people_ask_for_are_there() -> None:
 
 @pytest.mark.parametrize("identifier", catalog.licences())
 def test_a_licence_says_what_it_forbids_and_where_that_stands(identifier: str) -> None:
-    licence = TypeAdapter(Licence).validate_python(catalog.licences()[identifier], strict=True)
+    licence = catalog.licences()[identifier]
+    assert TypeAdapter(Licence).validate_python(asdict(licence)) == licence
     assert licence.url.startswith("https://") and licence.source.startswith("https://")
     assert licence.commercial in ("yes", "no", "limited", None)
     assert licence.forbids or licence.commercial in ("yes", None), "whoever may not do something is told what"
