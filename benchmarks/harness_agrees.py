@@ -1,0 +1,153 @@
+"""Claim: lm-evaluation-harness, asking ``smidgen serve``, gets the log-likelihoods that the model's file itself gives.
+
+    python benchmarks/harness_agrees.py choices.jsonl --harness /path/to/lm_eval [--model smollm2:135m] [--items 200]
+
+A line of the file is {"query": text, "choices": [text, ...], "gold": number}. The harness (``pip install
+"lm-eval[api]" transformers``, best in an environment of its own) scores every choice behind its query by
+``local-completions``, with token numbers or with texts (``--texts``); the same tokens are then scored by the engine
+without a server between. Printed are both accuracies, how many picks are the same, the largest difference of a
+log-likelihood in nats, and the seconds of both. Exit code 1 where a pick differs or a difference exceeds 0.001 nats.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from smidgen.inference.scoring import PromptScorer
+from smidgen.models.checkpoint import gguf, tokenizer
+from smidgen.models.sources import from_store
+from smidgen.models.store import Store
+
+TOLERANCE = 1e-3
+TASK = """task: choices
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {items}}}}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{{{query}}}}\\nAnswer:"
+doc_to_choice: choices
+doc_to_target: gold
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+Item = dict[str, Any]
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "OPENAI_API_KEY": "none",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Serve the store's models until the end of the block, and give the server's address."""
+    words = [sys.executable, "-m", "smidgen", "serve", "--port", "0", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        said = ""
+        while not said.rstrip().endswith("}"):
+            line = process.stdout.readline()
+            if not line:
+                sys.exit("The server ended before it was ready.")
+            said += line
+        yield str(json.loads(said)["address"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def by_harness(harness: str, model: str, items: list[Item], names: Path, texts: bool) -> list[list[float]]:
+    """Return every choice's log-likelihood as the harness has it."""
+    with tempfile.TemporaryDirectory() as folder, served() as address:
+        place = Path(folder)
+        (place / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+        (place / "choices.yaml").write_text(TASK.format(items=place / "items.jsonl"), encoding="utf-8")
+        given = {
+            "model": model,
+            "base_url": f"{address}/v1/completions",
+            "tokenizer": names,
+            "tokenized_requests": not texts,
+            "num_concurrent": 1,
+        }
+        arguments = ",".join(f"{name}={value}" for name, value in given.items())
+        words = [harness, "--model", "local-completions", "--model_args", arguments, "--tasks", "choices"]
+        words += ["--include_path", folder, "--log_samples", "--output_path", str(place / "out"), "--batch_size", "4"]
+        subprocess.run(words, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
+        (samples,) = (place / "out").rglob("samples_choices_*.jsonl")
+        rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    return [[float(choice[0][0]) for choice in row["resps"]] for row in sorted(rows, key=lambda row: row["doc_id"])]
+
+
+def natively(path: Path, items: list[Item]) -> list[list[float]]:
+    """Return every choice's log-likelihood as the engine says it of the same tokens."""
+    found = []
+    with PromptScorer(path, context=2048) as scorer:
+        for item in items:
+            context = f"{item['query']}\nAnswer:"
+            begin = len(scorer.tokenize(context))
+            found.append(
+                [
+                    float(scorer.next_token_logprobs(scorer.tokenize(f"{context} {choice}"), start=begin - 1).sum())
+                    for choice in item["choices"]
+                ]
+            )
+    return found
+
+
+def compared(items: list[Item], ours: list[list[float]], theirs: list[list[float]]) -> dict[str, Any]:
+    """Compare two tables of log-likelihoods, a row for each item.
+
+    Returns:
+        Accuracies, the share of equal picks, the largest difference in nats.
+    """
+    picks = [[row.index(max(row)) for row in table] for table in (ours, theirs)]
+    right = [sum(pick == item["gold"] for pick, item in zip(each, items, strict=True)) for each in picks]
+    differences = [
+        abs(one - other)
+        for row, others in zip(ours, theirs, strict=True)
+        for one, other in zip(row, others, strict=True)
+    ]
+    return {
+        "items": len(items),
+        "choices": len(differences),
+        "accuracy": right[0] / len(items),
+        "harness_accuracy": right[1] / len(items),
+        "same_picks": sum(one == other for one, other in zip(*picks, strict=True)),
+        "largest_difference": max(differences),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--harness", default="lm_eval")
+    parser.add_argument("--model", default="smollm2:135m")
+    parser.add_argument("--items", type=int, default=200)
+    parser.add_argument("--texts", action="store_true")
+    asked = parser.parse_args()
+    items = [json.loads(line) for line in asked.file.read_text(encoding="utf-8").splitlines()[: asked.items]]
+    path = from_store(Store().resolve(asked.model)).path
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.from_gguf(gguf.read(path).metadata).save_pretrained(folder)
+        began = time.perf_counter()
+        theirs = by_harness(asked.harness, asked.model, items, Path(folder), asked.texts)
+    between = time.perf_counter()
+    figures = compared(items, natively(path, items), theirs)
+    figures |= {"harness_seconds": between - began, "seconds": time.perf_counter() - between}
+    print(json.dumps(figures, indent=2))
+    if figures["same_picks"] < len(items) or figures["largest_difference"] > TOLERANCE:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
