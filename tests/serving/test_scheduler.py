@@ -217,6 +217,17 @@ def test_an_idle_model_is_closed_when_its_time_is_up() -> None:
     check(test)
 
 
+def test_a_model_that_is_not_to_stay_is_loaded_once_for_each_request() -> None:
+    async def test(shop: Shop) -> None:
+        tested = scheduler(shop, keep_alive=0.0)
+        for number in (1, 2):
+            async with tested.acquire(model("a"), GENERATE):
+                assert len(shop.opened) == number
+        await tested.close()
+
+    check(test)
+
+
 def test_a_dead_runner_is_replaced_for_the_next_request() -> None:
     async def test(shop: Shop) -> None:
         tested = scheduler(shop)

@@ -63,6 +63,7 @@ def render(
     return opened(text, str(turns[-1].get("content") or "")) if go_on and turns else text
 
 
+@lru_cache(maxsize=256)
 def reads(template: str, name: str) -> bool:
     """Say whether a template looks at a variable.
 

@@ -22,6 +22,9 @@ _INSERT_TOKENS = (
     ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.fim_mid_token_id"),
     ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.suffix_token_id", "tokenizer.ggml.middle_token_id"),
 )
+_LONGEST_LIST = 1024
+"""Longer lists (a vocabulary, its merges) are not kept in memory."""
+
 _CONFIGURED = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -37,7 +40,7 @@ class Header:
     """A model's file without its weights.
 
     Attributes:
-        metadata: Key-value pairs as GGUF names them.
+        metadata: Key-value pairs as GGUF names them; None for lists that are too long to keep.
         tensors: Each tensor's name, number format and shape.
         jinja: The chat template that the file brings; empty where there is none.
         bos: The text of the token that stands before every text, empty where it is not said.
@@ -70,8 +73,17 @@ def header_of(model: ServedModel) -> Header:
 
 
 def metadata_of(model: ServedModel) -> Mapping[str, Any]:
-    """Return a model's metadata, as GGUF names them."""
+    """Return a model's metadata, as GGUF names them; None for lists that are too long to keep."""
     return header_of(model).metadata
+
+
+def whole_metadata(model: ServedModel) -> Mapping[str, Any]:
+    """Return a model's metadata with every list, read from its file."""
+    if model.path is None or model.path.is_dir():
+        return metadata_of(model)
+    from smidgen.models.checkpoint import gguf
+
+    return gguf.read(model.path).metadata
 
 
 @lru_cache(maxsize=64)
@@ -81,6 +93,10 @@ def _read(digest: str, path: Path) -> Header:
     from smidgen.models.checkpoint import gguf
 
     file = gguf.read(path)
+    kept = {
+        key: None if isinstance(value, list) and len(value) > _LONGEST_LIST else value
+        for key, value in file.metadata.items()
+    }
     tensors = tuple((each.name, each.format, tuple(each.shape)) for each in file.tensors.values())
     metadata = file.metadata
     tokens = metadata.get("tokenizer.ggml.tokens") or []
@@ -90,7 +106,7 @@ def _read(digest: str, path: Path) -> Header:
         return tokens[number] if isinstance(number, int) and 0 <= number < len(tokens) else ""
 
     jinja = metadata.get("tokenizer.chat_template")
-    return Header(metadata, tensors, jinja if isinstance(jinja, str) else "", text_of("bos"), text_of("eos"))
+    return Header(kept, tensors, jinja if isinstance(jinja, str) else "", text_of("bos"), text_of("eos"))
 
 
 def _folder(folder: Path) -> Header:
@@ -159,9 +175,19 @@ def capabilities(model: ServedModel) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=64)
+def parsed(template: str) -> go_template.GoTemplate:
+    """Return a Go template that was understood, parsed once.
+
+    Raises:
+        InvalidInput: It breaks the language's rules.
+    """
+    return go_template.parse(template)
+
+
 def _go_names(template: str) -> frozenset[str]:
     try:
-        return go_template.parse(template).names
+        return parsed(template).names
     except SmidgenError:
         return frozenset()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from smidgen.errors import InvalidInput, Unsupported
-from smidgen.inference import chat_template, go_template
+from smidgen.inference import chat_template
 from smidgen.inference.answers import thinking_marks
+from smidgen.inference.go_template import GoTemplate
+from smidgen.inference.layout import lay_out, lay_out_prompt
 from smidgen.inference.tool_calls import names_of
-from smidgen.serving.details import capabilities, header_of, template_of
+from smidgen.serving.details import capabilities, header_of, parsed, template_of
 from smidgen.serving.exchange import GenerationRequest, Turn
 from smidgen.serving.faults import ContextExceeded
 from smidgen.serving.library import ServedModel
@@ -63,16 +65,17 @@ class Layout:
         """
         language, template = self.template
         header = header_of(self.model)
-        goes_on = bool(turns) and turns[-1].role == "assistant"
+        tools = () if self.request.tool_choice == "none" else self.request.tools
         if language == "jinja":
+            goes_on = bool(turns) and turns[-1].role == "assistant"
             messages = [_message(turn) for turn in turns]
             marks = {"bos_token": header.bos, "eos_token": header.eos}
-            tools = () if self.request.tool_choice == "none" else self.request.tools
             return chat_template.render(
                 template, messages, tools=tools, marks=marks, variables=self._variables(), go_on=goes_on
             )
         if language == "go":
-            return self._go(template, turns, goes_on)
+            asked = self.request.think if isinstance(self.request.think, str) else self.thinks
+            return lay_out(parsed(template), [_message(turn) for turn in turns], tools=tools, think=asked)
         return "\n\n".join(turn.content for turn in turns)
 
     def _variables(self) -> dict[str, Any]:
@@ -83,43 +86,9 @@ class Layout:
         level = {"reasoning_effort": _LEVELS[asked]} if isinstance(asked, str) else {}
         return {"enable_thinking": self.thinks, "thinking": self.thinks, **level}
 
-    def _go(self, template: str, turns: Sequence[Turn], goes_on: bool) -> str:
-        parsed = go_template.parse(template)
-        values: dict[str, Any] = {
-            "Tools": [dict(tool) for tool in self.request.tools if self.request.tool_choice != "none"],
-            "Suffix": self.request.suffix,
-            "Think": bool(self.thinks),
-            "IsThinkSet": self.thinks is not None,
-            "ThinkLevel": self.request.think if isinstance(self.request.think, str) else "",
-        }
-        if "messages" in parsed.names:
-            system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
-            values |= {"System": system, "Messages": [_message(turn) for turn in turns], "Response": ""}
-            laid_out = parsed.until("Response") if "response" in parsed.names else parsed
-            text = laid_out.render(values)
-            return chat_template.opened(text, turns[-1].content) if goes_on else text
-        return _old_style(parsed, values, turns)
-
     def opens_thinking(self, text: str) -> bool:
         """Say whether a laid out text leaves the model in the middle of its thinking."""
         return self.marks is not None and text.rstrip().endswith(self.marks[0])
-
-
-def _old_style(template: go_template.GoTemplate, values: Mapping[str, Any], turns: Sequence[Turn]) -> str:
-    """Fill a template in that knows one system message, one prompt and one response: once for each exchange."""
-    exchanges: list[dict[str, str]] = []
-    for turn in turns:
-        field = {"system": "System", "assistant": "Response"}.get(turn.role, "Prompt")
-        late = {"System": ("Prompt", "Response"), "Prompt": ("Prompt", "Response"), "Response": ("Response",)}[field]
-        if not exchanges or any(exchanges[-1].get(name) for name in late):
-            exchanges.append({})
-        exchanges[-1][field] = turn.content
-    *done, last = exchanges or [{}]
-    empty = {"System": "", "Prompt": "", "Response": ""}
-    text = "".join(template.render({**values, **empty, **exchange}) for exchange in done)
-    tail = template.until("Response").render({**values, **empty, **last})
-    ends = "response" in template.names or not last.get("Response")
-    return text + (tail if ends else tail + last["Response"])
 
 
 def _message(turn: Turn) -> dict[str, Any]:
@@ -197,7 +166,10 @@ async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
         return Prompt(turns=turns)
     earlier = request.context or request.tokens
     before = await runner.detokenize(list(earlier)) if earlier else ""
-    if not layout.turns or (request.suffix and "suffix" not in _names(layout)):
+    if request.suffix and not request.raw and (go := _template_with(layout, "suffix")) is not None:
+        filled = lay_out_prompt(go, request.prompt or "", system=request.system, suffix=request.suffix)
+        prompt = Prompt(before + filled)
+    elif not layout.turns or request.suffix:
         prompt = Prompt(before + (request.prompt or ""), suffix=request.suffix)
     else:
         _, text = await _fitting(layout, runner, layout.turns, lambda turns: before + layout.text(turns))
@@ -205,9 +177,11 @@ async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
     return await _cut(prompt, request, runner)
 
 
-def _names(layout: Layout) -> frozenset[str]:
-    language, template = layout.template
-    return go_template.parse(template).names if language == "go" else frozenset()
+def _template_with(layout: Layout, field: str) -> GoTemplate | None:
+    """Return the request's Go template where it reads a field."""
+    language, text = layout.template
+    template = parsed(text) if language == "go" else None
+    return template if template is not None and field in template.names else None
 
 
 def _plain(turns: Sequence[Turn]) -> str:

@@ -11,6 +11,8 @@ a model from a Modelfile writes them there under these keys, each only where the
     modelfile   str                     the Modelfile itself
     parent      str                     name of the model it was made from
     adapters    [file name]             LoRA adapters among the model's files
+    projectors  [file name]             what turns images into tokens, among the model's files
+    draft       file name               a small model that guesses ahead, among the model's files
     renderer, parser, requires  str     kept and shown
 
 The file names inside such a model are "model.gguf", or the transformers layout.
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
+from smidgen.inference.setup import known_parameters
 from smidgen.models.names import DEFAULT_TAG, StoreName
 from smidgen.serving.faults import ModelNotFound
 
@@ -60,9 +63,14 @@ class ServedModel:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Options that the model itself brings."""
+        """Options that the model itself brings, as they were written."""
         found: Mapping[str, Any] = self.facts.get("parameters") or {}
         return found
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options that the model itself brings, of those that can be honoured."""
+        return known_parameters(self.parameters)
 
 
 class Library:

@@ -9,30 +9,19 @@ from typing import Any
 
 from smidgen.errors import InvalidInput
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.setup import FORGOTTEN
 
 SMALLEST_CONTEXT = 4
 """A smaller context that is asked for becomes this."""
 
-DEPRECATED = frozenset(
-    {
-        "draft_num_predict",
-        "embedding_only",
-        "f16_kv",
-        "logits_all",
-        "low_vram",
-        "mirostat",
-        "mirostat_eta",
-        "mirostat_tau",
-        "num_gqa",
-        "numa",
-        "penalize_newline",
-        "rope_frequency_base",
-        "rope_frequency_scale",
-        "tfs_z",
-        "use_mlock",
-        "vocab_only",
-    }
-)
+DEPRECATED = FORGOTTEN | {
+    "embedding_only",
+    "num_gqa",
+    "numa",
+    "rope_frequency_base",
+    "rope_frequency_scale",
+    "tfs_z",
+}
 """Names that older clients send and that change nothing."""
 
 _KINDS = {

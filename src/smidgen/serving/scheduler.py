@@ -275,15 +275,18 @@ class Scheduler:
         loaded.active -= 1
         loaded.keep_alive = keep_alive
         loaded.expires_at = time.time() + keep_alive
-        if loaded.runner is None or not loaded.runner.alive() or keep_alive <= 0:
-            loaded.leaving = True
         if loaded.active == 0:
-            if loaded.leaving:
-                self._begin_closing(loaded)
-            elif math.isfinite(keep_alive):
-                self._stop_timer(loaded)
-                loaded.timer = asyncio.get_running_loop().call_later(keep_alive, self._expire, loaded)
+            self._rest(loaded)
         self._dispatch()
+
+    def _rest(self, loaded: Loaded) -> None:
+        """Close a model on which nothing runs any more, now or when its time is up."""
+        dead = loaded.runner is None or not loaded.runner.alive()
+        if loaded.leaving or dead or loaded.keep_alive <= 0:
+            self._begin_closing(loaded)
+        elif math.isfinite(loaded.keep_alive):
+            self._stop_timer(loaded)
+            loaded.timer = asyncio.get_running_loop().call_later(loaded.keep_alive, self._expire, loaded)
 
     def _expire(self, loaded: Loaded) -> None:
         if loaded.active == 0:
@@ -336,6 +339,8 @@ class Scheduler:
     async def _load(self, key: _Key, loaded: Loaded) -> None:
         try:
             runner = await asyncio.to_thread(self._opener, loaded.model, loaded.options)
+            if not runner.alive():
+                raise EngineFailed(f"The engine of {loaded.model.name} ended as soon as it was loaded.")
         except SmidgenError as error:
             del self._loaded[key]
             self._fail(key, error)
@@ -345,12 +350,12 @@ class Scheduler:
         else:
             loaded.runner = runner
             loaded.bytes = max(loaded.bytes, runner.resident_bytes())
-            loaded.active = 1  # held until those who wait for it had their turn
-            self._loading = False
-            self._release(loaded, loaded.keep_alive if loaded.keep_alive > 0 else self._settings.keep_alive)
+            loaded.expires_at = time.time() + loaded.keep_alive
         finally:
             self._loading = False
         self._dispatch()
+        if loaded.runner is not None and loaded.active == 0 and loaded.closing is None:
+            self._rest(loaded)  # whoever asked for it has left
 
     def _fail(self, key: _Key, error: SmidgenError) -> None:
         for ticket in [each for each in self._queue if each.key == key]:

@@ -110,7 +110,7 @@ class Service:
         if len(request.texts) > self.settings.max_texts:
             raise BodyTooLarge(f"at most {self.settings.max_texts} texts are taken at once")
         model = await asyncio.to_thread(self.library.find, request.model)
-        values = known_options({**model.parameters, **request.options})
+        values = known_options({**model.options, **request.options})
         decoder = await asyncio.to_thread(is_decoder, model)
         async with self.scheduler.acquire(model, LoadOptions.of(values, "embed"), request.keep_alive) as lease:
             load_seconds = time.perf_counter() - started
@@ -131,7 +131,7 @@ class Service:
         """Load a model and return how many seconds that took."""
         model = await asyncio.to_thread(self.library.find, name)
         purpose: Purpose = "embed" if await asyncio.to_thread(capabilities, model) == ["embedding"] else "generate"
-        wanted = LoadOptions.of(known_options({**model.parameters, **(options or {})}), purpose)
+        wanted = LoadOptions.of(known_options({**model.options, **(options or {})}), purpose)
         async with self.scheduler.acquire(model, wanted, keep_alive) as lease:
             return lease.load_seconds
 
@@ -148,7 +148,7 @@ class Service:
     def _prepare(self, request: GenerationRequest) -> tuple[Layout, dict[str, Any], Sampling]:
         """Check everything about a request that needs no loaded model."""
         model = self.library.find(request.model)
-        values = known_options({**request.defaults, **model.parameters, **request.options})
+        values = known_options({**request.defaults, **model.options, **request.options})
         if (values.get("num_ctx") or 0) > self.settings.max_context:
             raise InvalidInput(f'option "num_ctx" must be at most {self.settings.max_context}')
         if not 0 <= request.top_logprobs <= MOST_LOGPROBS:
