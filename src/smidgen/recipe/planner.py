@@ -223,7 +223,7 @@ class Planner:
         best, weighed = best_mix(probed.model, table, prober, target, probed.overhead)
         assert best is not None
         return {
-            "shape": {"layers": best.shape.layers, "neurons": best.shape.neurons, "tokens": best.shape.tokens},
+            "shape": best.shape.to_dict(),
             "structural": round(best.structural, 5),
             "quantization": round(best.quantization, 5),
             "overhead": overhead_of(best.shape, self.whole, probed.overhead),

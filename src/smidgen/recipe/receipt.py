@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen import formats, machine
 from smidgen.errors import DamagedFile, ReferenceNotFound
+from smidgen.models import uneven_gguf
 from smidgen.models.checkpoint import gguf
 from smidgen.models.files import sha256_of
+from smidgen.models.gguf_weights import stored_weights
 
 if TYPE_CHECKING:
     from smidgen.models.model import Model
@@ -82,8 +84,7 @@ def describe_file(path: Path, model: Model, damage: Mapping[str, float]) -> dict
     parts: dict[str, int] = defaultdict(int)
     tensors, weights = [], 0
     matrices = model.anatomy.matrices()
-    for name, stored_name in model.family.gguf_names(model.config).items():
-        stored = file.tensors[stored_name]
+    for name, stored in stored_weights(file, uneven_gguf.names(model.family, model.config)).items():
         size = stored.data.nbytes
         parts[matrices.get(name, "other")] += size
         weights += model.weight(name).numel()
@@ -114,8 +115,8 @@ def parts_of_source(path: Path, model: Model) -> dict[str, int]:
     file = gguf.read(path)
     parts: dict[str, int] = defaultdict(int)
     matrices = model.anatomy.matrices()
-    for name, stored_name in model.family.gguf_names(model.config).items():
-        parts[matrices.get(name, "other")] += file.tensors[stored_name].data.nbytes
+    for name, stored in stored_weights(file, uneven_gguf.names(model.family, model.config)).items():
+        parts[matrices.get(name, "other")] += stored.data.nbytes
     parts["tokenizer and header"] = path.stat().st_size - sum(parts.values())
     return dict(parts)
 

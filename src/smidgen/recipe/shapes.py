@@ -1,14 +1,16 @@
 """What a model could be cut down to, and what each cut would cost.
 
-A shape counts layers, neurons per layer and tokens. The cost of a cut is measured: the model is cut in memory, not
-healed, and its predictions are compared with the source's on a little calibration text.
+A shape counts layers, neurons per MLP, tokens and, where there are any, experts per layer. The cost of a cut is
+measured: the model is cut in memory, not healed, and its predictions are compared with the source's on a little
+calibration text.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from smidgen import divergence, formats
@@ -27,6 +29,9 @@ LEAST_LAYER_SHARE = 1 / 3
 LAYERS_GONE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50)
 LEAST_NEURON_SHARE = 1 / 3
 LEAST_TOKENS = 4096
+EXPERT_SHARES = (3 / 4, 1 / 2, 1 / 4)
+CRITERIA = {"layer": "block_influence", "neuron": "wanda", "expert": "use"}
+"""By which the parts go that are chosen by figures of the calibration text."""
 PROBED_TOKENS = 1024
 NATS_PER_SPELLED = 5.0
 """About what it costs to spell a dropped token in pieces: 0.6 nats per token where a tenth of the text was dropped."""
@@ -42,20 +47,27 @@ class Shape:
         layers: Decoder blocks.
         neurons: Hidden width of every MLP.
         tokens: Rows of the embedding.
+        experts: MLPs of every block of which a router chooses; 0 where it has one for all tokens.
     """
 
     layers: int
     neurons: int
     tokens: int
+    experts: int = 0
 
     @classmethod
     def of(cls, anatomy: Anatomy) -> Shape:
         """Return the whole shape of a model."""
-        return cls(len(anatomy.blocks), anatomy.blocks[0].neurons, anatomy.vocabulary_size)
+        first = anatomy.blocks[0]
+        return cls(len(anatomy.blocks), first.neurons, anatomy.vocabulary_size, first.experts)
+
+    def to_dict(self) -> dict[str, int]:
+        """Return plain data for the plan; experts where there are any."""
+        return {name: count for name, count in asdict(self).items() if name != "experts" or count}
 
     def cuts(self, whole: Shape) -> list[tuple[str, int]]:
         """List the kinds of parts that are cut, with how many stay."""
-        pairs = (("layer", "layers"), ("neuron", "neurons"), ("vocabulary", "tokens"))
+        pairs = (("layer", "layers"), ("expert", "experts"), ("neuron", "neurons"), ("vocabulary", "tokens"))
         return [
             (structure, getattr(self, name)) for structure, name in pairs if getattr(self, name) < getattr(whole, name)
         ]
@@ -68,8 +80,10 @@ class Shape:
         if self.layers < whole.layers:
             parameters = {"structure": "layer", "criterion": "block_influence", "keep": self.layers}
             steps.append(Step("prune", parameters))
+        if self.experts < whole.experts:
+            steps.append(Step("prune", {"structure": "expert", "criterion": "use", "keep": self.experts}))
         if self.neurons < whole.neurons:
-            steps.append(Step("prune", {"structure": "neuron", "criterion": "activation", "keep": self.neurons}))
+            steps.append(Step("prune", {"structure": "neuron", "criterion": CRITERIA["neuron"], "keep": self.neurons}))
         return steps
 
     def describe(self, whole: Shape) -> str:
@@ -79,14 +93,14 @@ class Shape:
             >>> Shape(27, 1536, 32768).describe(Shape(30, 1536, 49152))
             '27 of 30 layers, 32,768 of 49,152 tokens'
         """
-        names = ("layers", "neurons", "tokens")
+        names = ("layers", "experts", "neurons", "tokens")
         pairs = ((name, getattr(self, name), getattr(whole, name)) for name in names)
         cut = [f"{kept:,} of {full:,} {name}" for name, kept, full in pairs if kept < full]
         return ", ".join(cut) or "the whole model"
 
 
-def candidates(model: Model) -> tuple[list[int], list[int], list[int]]:
-    """List the counts of layers, neurons and tokens worth trying, the largest first."""
+def candidates(model: Model) -> tuple[list[int], list[int], list[int], list[int]]:
+    """List the counts of layers, neurons, tokens and experts worth trying, the largest first."""
     from smidgen.shrink.prune.prune import round_keep
 
     whole = Shape.of(model.anatomy)
@@ -99,7 +113,10 @@ def candidates(model: Model) -> tuple[list[int], list[int], list[int]]:
     tokens = [whole.tokens]
     for share in (3 / 4, 2 / 3, 1 / 2, 1 / 3, 1 / 6, 1 / 12):
         tokens.append(max(least, round_keep("vocabulary", round(whole.tokens * share), model)))
-    return layers, sorted(set(neurons), reverse=True), sorted(set(tokens), reverse=True)
+    used = model.anatomy.blocks[0].experts_used
+    experts = [max(used, round(whole.experts * share)) for share in (1.0, *EXPERT_SHARES)] if whole.experts else [0]
+    neurons, tokens, experts = (sorted(set(counts), reverse=True) for counts in (neurons, tokens, experts))
+    return layers, neurons, tokens, experts
 
 
 def table_of(shape: Shape, model: Model, table: Mapping[str, list[Choice]]) -> dict[str, list[Choice]]:
@@ -111,8 +128,13 @@ def table_of(shape: Shape, model: Model, table: Mapping[str, list[Choice]]) -> d
     anatomy = model.anatomy
     whole = Shape.of(anatomy)
     scaled = {}
-    # Which layers go is not decided here: the first ones stand for those that stay, all being of one size.
-    parts = [part for block in anatomy.blocks[: shape.layers] for part in block.projections.values()]
+    # Which layers and experts go is not decided here: the first stand for those that stay, all being of one size.
+    parts = [
+        part
+        for block in anatomy.blocks[: shape.layers]
+        for key, part in block.projections.items()
+        if not block.experts or "." not in key or int(key.partition(".")[2]) < shape.experts
+    ]
     kept = {part.weight for part in parts}
     # Gate and up that are fused into one matrix have two rows of it for each neuron.
     fed = Counter(part.weight for part in parts if part.role in ("gate", "up"))
@@ -228,9 +250,8 @@ class Prober:
 
         if self.statistics is None:
             self.statistics = collect(self.model, self.calibration[:4], progress=self.progress)
-        criterion = {"layer": "block_influence", "neuron": "activation"}[structure]
         # Without repair: it needs Hessians, and a cut is only ranked here.
-        cut = Prune(structure, criterion, keep=keep, repair=False).apply(
+        cut = Prune(structure, CRITERIA[structure], keep=keep, repair=False).apply(
             self.model, self.calibration[:4], statistics=self.statistics
         )
         return float(divergence.kl(self.reference, self._logits(cut)).mean())
@@ -350,25 +371,24 @@ def best_mix(
 
 def _shapes(model: Model) -> Iterator[Shape]:
     """Yield all shapes, those that keep more parameters first."""
-    layers, neurons, tokens = candidates(model)
-    anatomy = model.anatomy
-    parts = anatomy.blocks[0].projections.values()
-    per_layer = sum(model.weight(name).numel() for name in {part.weight for part in parts})
-    mlp = {part.weight for part in parts if part.role in ("gate", "up", "down")}
-    per_neuron = sum(model.weight(name).numel() for name in mlp) / anatomy.blocks[0].neurons
+    layers, neurons, tokens, experts = candidates(model)
+    anatomy, first = model.anatomy, model.anatomy.blocks[0]
+    per_layer = sum(model.weight(name).numel() for name in {part.weight for part in first.projections.values()})
+    mlps = [{part.weight for part in mlp.projections.values()} for mlp in first.mlps]
+    per_neuron = sum(model.weight(name).numel() for name in mlps[0]) / first.neurons
 
     def size(shape: Shape) -> float:
-        block = per_layer - (anatomy.blocks[0].neurons - shape.neurons) * per_neuron
+        stays = max(1, shape.experts) * shape.neurons
+        block = per_layer - (len(mlps) * first.neurons - stays) * per_neuron
         return shape.layers * block + shape.tokens * anatomy.hidden_size * (1 if anatomy.tied else 2)
 
-    shapes = [Shape(layer, neuron, token) for layer in layers for neuron in neurons for token in tokens]
+    shapes = [Shape(*counts) for counts in itertools.product(layers, neurons, tokens, experts)]
     yield from sorted(shapes, key=lambda shape: (-size(shape), shape))
 
 
 def smallest_file(model: Model, table: Mapping[str, list[Choice]], overhead: int) -> tuple[int, Shape]:
     """Return the smallest file that can be made of a model, in bytes, and its shape."""
-    layers, neurons, tokens = candidates(model)
-    whole, shape = Shape.of(model.anatomy), Shape(layers[-1], neurons[-1], tokens[-1])
+    whole, shape = Shape.of(model.anatomy), Shape(*(counts[-1] for counts in candidates(model)))
     fronts = table_of(shape, model, table)
     return sum(front[0].bytes for front in fronts.values()) + overhead_of(shape, whole, overhead), shape
 
