@@ -36,7 +36,7 @@ class Layer(Structure):
     """
 
     unit: ClassVar[str] = "layers"
-    criterion: ClassVar[str] = "block_influence"
+    criterion: ClassVar[str] = "loss"
 
     def size(self, anatomy: Anatomy) -> int:
         """Count the blocks."""
