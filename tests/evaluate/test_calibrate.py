@@ -69,13 +69,13 @@ def measured(smollm2_gguf: Path) -> Calibration:
     return calibrate.measure(smollm2_gguf, threads=THREADS)
 
 
-def seconds_of(path: Path) -> tuple[float, int]:
-    """Seconds per written token and peak memory of a real model."""
+def seconds_of(path: Path) -> tuple[float, float, int]:
+    """Seconds per written token and per read token, and peak memory, of a real model."""
     with PromptScorer(path, threads=THREADS, context=512) as scorer:
         scorer.time_decode(2)
         taken, _ = calibrate._seconds(lambda: scorer.time_decode(12), THREADS)
-        scorer.time_prefill(64)
-        return taken / 12, scorer.peak_rss_bytes()
+        read, _ = calibrate._seconds(lambda: scorer.time_prefill(64), THREADS)
+        return taken / 12, read / 64, scorer.peak_rss_bytes()
 
 
 @pytest.mark.index
@@ -93,6 +93,7 @@ def test_estimates_are_near_what_is_measured(name: str, measured: Calibration, t
     entry = catalog.find(name)
     expected = estimate(entry, entry.dequantised_from or "", 512, measured)
     assert expected is not None
-    seconds, memory = seconds_of(path)
+    seconds, reading, memory = seconds_of(path)
     assert expected.tokens_per_second == pytest.approx(1 / seconds, rel=WITHIN)
+    assert expected.read_tokens_per_second == pytest.approx(1 / reading, rel=WITHIN)
     assert expected.memory == pytest.approx(memory, rel=WITHIN)
