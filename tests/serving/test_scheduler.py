@@ -35,6 +35,7 @@ class Shop:
     loading: int = 0
     most_at_once: int = 0
     fail: str = ""
+    slots: int = 1
     gate: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, wanted: ServedModel, options: LoadOptions) -> Runner:
@@ -45,11 +46,12 @@ class Shop:
         if wanted.name == self.fail:
             raise EngineFailed("it does not load")
         self.opened.append((wanted.name, options))
-        self.runners.append(EngineRunner(Echo(), None, 4))
+        self.runners.append(EngineRunner(Echo(), None, self.slots))
         return self.runners[-1]
 
 
 def scheduler(shop: Shop, *, memory: int = 100, most: int = 3, **settings: float) -> Scheduler:
+    shop.slots = int(settings.get("slots", 1))
     return Scheduler(
         ServingSettings(**settings),  # type: ignore[arg-type]
         shop,

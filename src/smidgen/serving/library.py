@@ -45,12 +45,13 @@ class ServedModel:
 
     Attributes:
         name: Its full name with the tag, as answers bear it.
-        engine: Name of the engine that runs it.
+        engine: Name of the engine that runs its files as they lie; a folder's may be turned into a GGUF instead.
         path: The file or folder that the engine opens; None for the echo engine.
         digest: One sha256 for the model, in hex.
         bytes: Size of its files.
         modified: When it was stored, in seconds since 1970.
         facts: What its manifest says; see this module's text for the keys a Modelfile brings.
+        local: Its files, as the other rooms know them; None for the echo engine.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ServedModel:
     bytes: int = 0
     modified: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    local: LocalModel | None = field(default=None, repr=False)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -140,6 +142,5 @@ class Library:
 
         local: LocalModel = from_store(stored)
         engine = "llama_cpp" if local.kind == "gguf" else "torch"
-        return ServedModel(
-            stored.name, engine, local.path, stored.digest, stored.bytes, stored.added, dict(stored.facts)
-        )
+        facts = dict(stored.facts)
+        return ServedModel(stored.name, engine, local.path, stored.digest, stored.bytes, stored.added, facts, local)

@@ -34,6 +34,7 @@ class LlamaRunner:
 
     Attributes:
         context: Tokens that one answer's context holds.
+        slots: Answers that it writes at once.
         lays_out: False: it reads texts.
         load_seconds: How long loading took.
     """
@@ -42,6 +43,7 @@ class LlamaRunner:
 
     def __init__(self, server: LlamaServer) -> None:
         self.context = server.settings.context
+        self.slots = server.settings.slots
         self.load_seconds = server.load_seconds
         self.server = server
         self._begins: str | None = None
@@ -107,6 +109,16 @@ class LlamaRunner:
         """Return the vectors of texts, given as tokens, as the model gives them."""
         answer = await self._ask("/v1/embeddings", {"input": list(texts), "embd_normalize": -1})
         return [entry["embedding"] for entry in sorted(answer["data"], key=lambda entry: entry["index"])]
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> tuple[list[float], int]:
+        """Say how well each text answers a question; for models that were loaded for that.
+
+        Returns:
+            One score for each text, and the tokens that were read.
+        """
+        answer = await self._ask("/v1/rerank", {"query": query, "documents": list(texts)})
+        found = sorted(answer["results"], key=lambda result: result["index"])
+        return [float(result["relevance_score"]) for result in found], int(answer["usage"]["prompt_tokens"])
 
     def alive(self) -> bool:
         """Say whether the process still runs."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from smidgen import machine
+from smidgen.errors import Unsupported
 from smidgen.inference.llama_server import DEFAULT_CONTEXT, LlamaServer, ServerSettings
-from smidgen.serving.details import metadata_of
+from smidgen.serving.details import header_of, metadata_of
 from smidgen.serving.scheduler import LoadOptions, Scheduler
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from smidgen.models.store import Store
     from smidgen.serving.library import ServedModel
     from smidgen.serving.runner import Runner
     from smidgen.serving.settings import ServingSettings
@@ -24,12 +28,20 @@ _WORKSPACE = 64 << 20
 
 _SMALLEST_CONTEXT = 4
 
+_RANK = 4
+"""llama.cpp's number for pooling to a score."""
 
-def build_scheduler(settings: ServingSettings) -> Scheduler:
-    """Build the scheduler that loads models with the engines of this machine."""
+
+def build_scheduler(settings: ServingSettings, store: Store) -> Scheduler:
+    """Build the scheduler that loads models with the engines of this machine.
+
+    Args:
+        settings: The server's bounds.
+        store: Where GGUF files that had to be written are kept.
+    """
 
     def opener(model: ServedModel, options: LoadOptions) -> Runner:
-        return open_runner(model, options, settings)
+        return open_runner(model, options, settings, store)
 
     def estimate(model: ServedModel, options: LoadOptions) -> int:
         return estimate_bytes(model, context_of(model, options, settings) * settings.slots)
@@ -38,48 +50,74 @@ def build_scheduler(settings: ServingSettings) -> Scheduler:
     return Scheduler(settings, opener, estimate, memory=memory, most_models=settings.max_loaded or 3)
 
 
-def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSettings) -> Runner:
+def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSettings, store: Store) -> Runner:
     """Load a model; takes as long as that takes.
+
+    A folder is turned into a GGUF, once, where that can hold what it is; else torch runs it, one answer at a time.
 
     Raises:
         EngineFailed: The engine refuses it.
     """
     context = context_of(model, options, settings)
-    threads = options.values.get("num_thread") or settings.threads
-    if options.purpose == "score":
-        from smidgen.serving.scoring import open_scorer
-
-        return open_scorer(model, context, threads)
-    if model.engine == "llama_cpp":
+    path = runnable_path(model, store)
+    if path is not None and path.is_file():
         from smidgen.serving.llama_runner import LlamaRunner
 
-        return LlamaRunner(LlamaServer(model.path, _server_settings(model, options, settings, context, threads)))
+        return LlamaRunner(LlamaServer(path, _server_settings(model, options, settings, context)))
     from smidgen.inference.engine import open_engine
     from smidgen.serving.runner import EngineRunner
 
-    engine = open_engine(model.path or "echo", engine=model.engine, threads=threads, context=context)
-    return EngineRunner(engine, context, settings.slots)
+    threads = options.values.get("num_thread") or settings.threads
+    if path is None:
+        return EngineRunner(open_engine("echo", context=context), context, settings.slots)
+    return EngineRunner(open_engine(path, engine="torch", threads=threads, context=context), context, 1)
+
+
+def runnable_path(model: ServedModel, store: Store) -> Path | None:
+    """Return the file or folder that an engine opens; None for the echo engine."""
+    if model.local is None:
+        return model.path
+    from smidgen.export import runnable
+
+    try:
+        return runnable.path_of(model.local, store)
+    except Unsupported:
+        return model.path
 
 
 def _server_settings(
-    model: ServedModel, options: LoadOptions, settings: ServingSettings, context: int, threads: int | None
+    model: ServedModel, options: LoadOptions, settings: ServingSettings, context: int
 ) -> ServerSettings:
     embeds = options.purpose == "embed"
     assert model.path is not None
+    folder = model.path if model.path.is_dir() else model.path.parent
     return ServerSettings(
         context=context,
         slots=1 if embeds else settings.slots,
-        threads=threads,
+        threads=options.values.get("num_thread") or settings.threads,
         batch=options.values.get("num_batch"),
         gpu_layers=options.values.get("num_gpu", -1),
         main_gpu=options.values.get("main_gpu"),
         mmap=options.values.get("use_mmap"),
         shift=not embeds,
         embeddings=embeds,
-        pooling="mean" if embeds and is_decoder(model) else None,
-        adapters=tuple(str(model.path.parent / name) for name in model.facts.get("adapters", ())),
+        pooling=_pooling(model) if embeds else None,
+        adapters=tuple(str(folder / name) for name in model.facts.get("adapters", ())),
         patience=settings.load_timeout,
+        type_k=settings.cache_type,
+        type_v=settings.cache_type,
     )
+
+
+def _pooling(model: ServedModel) -> Literal["mean", "rank"] | None:
+    if is_reranker(model):
+        return "rank"
+    return "mean" if is_decoder(model) else None
+
+
+def is_reranker(model: ServedModel) -> bool:
+    """Say whether a model was made to say how well a text answers a question."""
+    return bool(header_of(model).of_architecture("pooling_type") == _RANK)
 
 
 def is_decoder(model: ServedModel) -> bool:
@@ -92,7 +130,9 @@ def context_of(model: ServedModel, options: LoadOptions, settings: ServingSettin
     """Return the context's tokens: what was asked for, within what the model was trained for and the server allows."""
     metadata = metadata_of(model)
     trained = metadata.get(f"{metadata.get('general.architecture')}.context_length") or settings.max_context
-    wanted = options.context or settings.context or DEFAULT_CONTEXT
+    # A longer context than the short rope factors reach would take the long ones for short texts too.
+    short = metadata.get(f"{metadata.get('general.architecture')}.rope.scaling.original_context_length")
+    wanted = options.context or settings.context or min(DEFAULT_CONTEXT, short or DEFAULT_CONTEXT)
     return max(_SMALLEST_CONTEXT, min(wanted, trained, settings.max_context))
 
 

@@ -70,6 +70,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def slots(self) -> int:
+        """Answers that it writes at once."""
+        ...
+
+    @property
     def lays_out(self) -> bool:
         """Whether it lays conversations out itself."""
         ...
@@ -121,6 +126,7 @@ class EngineRunner:
 
     def __init__(self, engine: Engine, context: int | None, threads: int) -> None:
         self.context: int | None = context
+        self.slots = threads
         self.load_seconds = engine.load_seconds
         self._engine = engine
         self._alive = True

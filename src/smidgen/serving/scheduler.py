@@ -263,7 +263,7 @@ class Scheduler:
             if loaded.active == 0:
                 self._begin_closing(loaded)
             return False
-        if loaded.active >= self._settings.slots:
+        if loaded.active >= loaded.runner.slots:
             return False
         loaded.active += 1
         self._stop_timer(loaded)

@@ -58,7 +58,7 @@ class Service:
     def __init__(self, settings: ServingSettings, library: Library | None = None) -> None:
         self.settings = settings
         self.library = library or Library()
-        self.scheduler: Scheduler = build_scheduler(settings)
+        self.scheduler: Scheduler = build_scheduler(settings, self.library.store)
         self.meters = Meters(self.scheduler)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:

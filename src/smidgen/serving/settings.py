@@ -40,6 +40,7 @@ class ServingSettings:
         keep_alive: How long an idle model stays loaded (KEEP_ALIVE).
         load_timeout: How long a model may take to load (LOAD_TIMEOUT).
         context: Tokens of the context where nobody says (CONTEXT_LENGTH); None for the engine's default.
+        cache_type: Number type of the context's keys and values (KV_CACHE_TYPE); None for float16.
         max_context: The longest context that a request may ask for (MAX_CONTEXT).
         max_body: Bytes of a request's body (MAX_BODY).
         max_image: Bytes of one decoded image (MAX_IMAGE).
@@ -61,6 +62,7 @@ class ServingSettings:
     keep_alive: float = 300.0
     load_timeout: float = 300.0
     context: int | None = None
+    cache_type: str | None = None
     max_context: int = 1 << 20
     max_body: int = 64 * MIB
     max_image: int = 20 * MIB
@@ -138,6 +140,7 @@ _VARIABLES: dict[str, tuple[str, Any]] = {
     "keep_alive": ("KEEP_ALIVE", seconds),
     "load_timeout": ("LOAD_TIMEOUT", seconds),
     "context": ("CONTEXT_LENGTH", _optional),
+    "cache_type": ("KV_CACHE_TYPE", str.lower),
     "max_context": ("MAX_CONTEXT", int),
     "max_body": ("MAX_BODY", int),
     "max_image": ("MAX_IMAGE", int),
