@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from smidgen import machine
 from smidgen.progress import Progress, silent
@@ -60,8 +61,8 @@ def make(
         outcome = smidgen.make("smollm2:135m", fit="80MB", within="4m", out="small")
         print(outcome.receipt["quality"][0]["kl_mean"])
     """
-    budget = Budget.parse(fit, speed, keep, within)
-    order = Order(source, data, seed, _use_threads(threads), offline, max_memory)
+    settings: dict[str, Any] = {"threads": threads, "offline": offline, "max_memory": max_memory}
+    budget, order = _asked(source, fit=fit, speed=speed, keep=keep, within=within, data=data, seed=seed, **settings)
     identity = {"source": source, "data": data, "seed": seed, "threads": order.threads, "budget": budget.to_dict()}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
         finished = _finished(folder, journal)
@@ -108,30 +109,37 @@ def apply(
         return job.apply(content)
 
 
-def forecast(
-    source: str,
-    *,
-    fit: str | int | None = None,
-    speed: str | float | None = None,
-    keep: str | float | None = None,
-    data: str | None = None,
-    within: str | float | None = None,
-    out: str | Path,
-    seed: int = 0,
-    threads: int | None = None,
-    offline: bool = False,
-    max_memory: int | None = None,
-    progress: Progress = silent,
-) -> Forecast:
-    """Plan what `make` would do, without doing it; arguments as there."""
+def forecast(source: str, *, out: str | Path, progress: Progress = silent, **asked: Any) -> Forecast:
+    """Plan what `make` would do, without doing it.
+
+    Args:
+        source: As for `make`.
+        out: Folder that would be written.
+        progress: Receives reports.
+        **asked: The limits and settings of `make`: ``fit``, ``speed``, ``data``, ``threads`` and so on.
+    """
     import tempfile
 
-    budget = Budget.parse(fit, speed, keep, within)
-    order = Order(source, data, seed, _use_threads(threads), offline, max_memory)
+    budget, order = _asked(source, **asked)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         job = Job(order, budget, Journal(folder / PLAN, {}), folder, progress)
         return job.forecast(Path(out))
+
+
+def _asked(
+    source: str,
+    *,
+    data: str | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    offline: bool = False,
+    max_memory: int | None = None,
+    **limits: Any,
+) -> tuple[Budget, Order]:
+    """Divide what a job is asked for into what the result may cost and what it is made from."""
+    budget = Budget.parse(**limits)
+    return budget, Order(source, data, seed, _use_threads(threads), offline, max_memory)
 
 
 def _use_threads(threads: int | None) -> int:
