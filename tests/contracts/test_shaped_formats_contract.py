@@ -86,6 +86,14 @@ def test_rows_stand_for_themselves(spelled):
 
 
 @each_format
+def test_compiled_loops_read_what_tensor_operations_read(spelled):
+    number_format = formats.find(spelled).for_columns(SIZE[1])
+    if isinstance(number_format, formats.BlockFormat):
+        packed = number_format.quantize(weights())
+        assert torch.equal(number_format.unpack(packed), formats.BlockFormat.unpack(number_format, packed))
+
+
+@each_format
 def test_the_error_is_what_so_many_bits_allow(spelled):
     number_format = formats.find(spelled)
     error = (number_format.unpack(number_format.quantize(weights())) - weights()).square().mean()

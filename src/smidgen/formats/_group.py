@@ -122,8 +122,14 @@ class GroupFormat(BlockFormat):
         from smidgen.formats import _loops
 
         first, second = self._counted_codes()
-        layout = np.array([self.group, self.code_bits, 2, 1 if second is first else 2])
-        scales = _loops.halves()
+        scales, one = _loops.halves(), second is first
+        if one and self.code_bits in (4, 8):
+            if self.on_grid and self.grid.uniform:
+                even, lowest = np.array([self.group, self.code_bits, 2]), self.levels[0]
+                return lambda packed, out: _loops.evenly(packed, even, scales, lowest, out)
+            table = np.array([self.group, self.code_bits])
+            return lambda packed, out: _loops.looked_up(packed, table, scales, first, out)
+        layout = np.array([self.group, self.code_bits, 2, 1 if one else 2])
         return lambda packed, out: _loops.groups(packed, layout, scales, first, second, out)
 
     def _counted_codes(self) -> tuple[Array, Array]:

@@ -99,6 +99,66 @@ def groups(packed: Array, layout: Array, scales: Array, first: Array, second: Ar
 
 
 @compiled
+def evenly(packed: Array, layout: Array, scales: Array, lowest: float, out: Array) -> None:
+    """Read groups of one scale and codes of 4 or 8 bits for evenly spaced levels: ``scale * (code + lowest)``.
+
+    Without a table, so that many codes are computed at once.
+
+    Args:
+        packed: See above.
+        layout: Weights per group, bits per code, bytes of the scale.
+        scales: What the scale's bytes stand for.
+        lowest: What code 0 stands for.
+        out: Written.
+    """
+    size, bits, width = layout
+    step, least = width + size * bits // 8, np.float32(lowest)
+    for number in range(len(packed)):
+        row, values = packed[number], out[number]
+        for group in range(values.shape[0] // size):
+            at = group * step
+            scale = scales[np.int64(_word(row, at, width))]
+            codes, found = row[at + width : at + step], values[group * size : (group + 1) * size]
+            if bits == 8:
+                for place in range(size):
+                    found[place] = scale * (np.float32(np.int32(codes[place])) + least)
+            else:
+                for place in range(size // 2):
+                    pair = codes[place]
+                    found[2 * place] = scale * (np.float32(np.int32(pair & 15)) + least)
+                    found[2 * place + 1] = scale * (np.float32(np.int32(pair >> 4)) + least)
+
+
+@compiled
+def looked_up(packed: Array, layout: Array, scales: Array, table: Array, out: Array) -> None:
+    """Read groups of one float16 scale and codes of 4 or 8 bits for any levels: ``scale * table[code]``.
+
+    Args:
+        packed: See above.
+        layout: Weights per group, bits per code.
+        scales: See `halves`.
+        table: What a code stands for, ``[codes]``.
+        out: Written.
+    """
+    size, bits = layout
+    step = 2 + size * bits // 8
+    for number in range(len(packed)):
+        row, values = packed[number], out[number]
+        for group in range(values.shape[0] // size):
+            at = group * step
+            scale = scales[np.int64(_word(row, at, 2))]
+            codes, found = row[at + 2 : at + step], values[group * size : (group + 1) * size]
+            if bits == 8:
+                for place in range(size):
+                    found[place] = scale * table[codes[place]]
+            else:
+                for place in range(size // 2):
+                    pair = codes[place]
+                    found[2 * place] = scale * table[pair & 15]
+                    found[2 * place + 1] = scale * table[pair >> 4]
+
+
+@compiled
 def codebooks(packed: Array, bits: int, scales: Array, out: Array) -> None:
     """Read rows of a codebook of 2**bits float16 values and dense codes.
 
@@ -115,6 +175,12 @@ def codebooks(packed: Array, bits: int, scales: Array, out: Array) -> None:
         for entry in range(1 << bits):
             table[entry] = scales[np.int64(_word(row, 2 * entry, 2))]
         at = 2 << bits
+        if bits == 4:
+            for place in range(values.shape[0] // 2):
+                pair = row[at + place]
+                values[2 * place] = table[pair & 15]
+                values[2 * place + 1] = table[pair >> 4]
+            continue
         for eight in range(values.shape[0] // 8):
             word = _word(row, at, bits)
             for each in range(8):

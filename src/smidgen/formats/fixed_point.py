@@ -71,7 +71,11 @@ class FixedPoint(GroupFormat):
 
         from smidgen.formats import _loops
 
-        layout, scales, values = np.array([self.group, self.bits, 1, 1]), _loops.powers(), self.grid.values
+        scales, values, lowest = _loops.powers(), self.grid.values, self.levels[0]
+        if self.bits in (4, 8):
+            even = np.array([self.group, self.bits, 1])
+            return lambda packed, out: _loops.evenly(packed, even, scales, lowest, out)
+        layout = np.array([self.group, self.bits, 1, 1])
         return lambda packed, out: _loops.groups(packed, layout, scales, values, values, out)
 
     def _fit(self, weights: Tensor, importance: Tensor) -> dict[str, Tensor]:
