@@ -55,7 +55,7 @@ class ServerSettings:
         mmap: Map the file instead of reading it; the server's default where None.
         shift: Forget the context's beginning where an answer passes its end, instead of ending the answer.
         embeddings: Give vectors of texts.
-        pooling: How tokens' states become one vector; as the file says where None.
+        pooling: How tokens' states become one vector, or with "rank" one score; as the file says where None.
         adapters: Paths of LoRA adapters.
         prompt_cache: Bytes of memory for prompts that no slot holds any more.
         type_k: Number type of the keys that the context keeps, one of `CACHE_TYPES`; float16 where None.
@@ -72,7 +72,7 @@ class ServerSettings:
     mmap: bool | None = None
     shift: bool = False
     embeddings: bool = False
-    pooling: Literal["mean", "last", "cls"] | None = None
+    pooling: Literal["mean", "last", "cls", "rank"] | None = None
     adapters: tuple[str, ...] = ()
     prompt_cache: int = 256 << 20
     patience: float = LOAD_PATIENCE

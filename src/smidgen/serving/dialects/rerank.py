@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -9,15 +11,21 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, Unsupported
 from smidgen.serving.dialects._ollama_fields import KeepAlive
 from smidgen.serving.dialects._openai_writing import error_body
 from smidgen.serving.exchange import EmbeddingRequest
+from smidgen.serving.faults import BodyTooLarge
+from smidgen.serving.llama_runner import LlamaRunner
+from smidgen.serving.opening import is_reranker
+from smidgen.serving.options import known_options
+from smidgen.serving.scheduler import LoadOptions
 from smidgen.serving.service import Service
 from smidgen.serving.wire import Body, described, json_answer, read, unless_gone
 
 if TYPE_CHECKING:
     from smidgen.errors import SmidgenError
+    from smidgen.serving.library import ServedModel
 
 
 class Fields(Body):
@@ -65,22 +73,52 @@ class Rerank:
         return error_body(error, status)
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """How well each document fits, what says so, and how many tokens were read."""
+
+    values: list[float]
+    source: str
+    tokens: int
+
+
 async def _ranked(service: Service, asked: Fields) -> dict[str, Any]:
-    """Sort documents by how near their vectors are to the question's."""
+    """Sort documents by how well they fit the question, the best first."""
     texts = asked.texts()
-    made = await service.embed(
-        EmbeddingRequest(asked.model, (asked.query, *texts), options=asked.options, keep_alive=asked.keep_alive)
-    )
-    query, *vectors = made.vectors
-    scores = [sum(one * other for one, other in zip(query, vector, strict=True)) for vector in vectors]
-    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: asked.top_n]
-    results: list[dict[str, Any]] = [{"index": index, "relevance_score": scores[index]} for index in order]
+    model = await asyncio.to_thread(service.library.find, asked.model)
+    by_reranker = await asyncio.to_thread(is_reranker, model)
+    scores = await (_by_reranker(service, asked, model) if by_reranker else _by_vectors(service, asked))
+    order = sorted(range(len(texts)), key=lambda index: (-scores.values[index], index))[: asked.top_n]
+    results: list[dict[str, Any]] = [{"index": index, "relevance_score": scores.values[index]} for index in order]
     if asked.return_documents:
         results = [result | {"document": {"text": texts[index]}} for result, index in zip(results, order, strict=True)]
     return {
         "object": "list",
         "model": asked.model,
-        "scored_by": "pooled embeddings" if made.pooled else "embeddings",
+        "scored_by": scores.source,
         "results": results,
-        "usage": {"prompt_tokens": made.prompt_tokens, "total_tokens": made.prompt_tokens},
+        "usage": {"prompt_tokens": scores.tokens, "total_tokens": scores.tokens},
     }
+
+
+async def _by_reranker(service: Service, asked: Fields, model: ServedModel) -> _Scores:
+    """Let a model score that was made for it."""
+    texts = asked.texts()
+    if len(texts) > service.settings.max_texts:
+        raise BodyTooLarge(f"at most {service.settings.max_texts} documents are taken at once")
+    options = LoadOptions.of(known_options({**model.parameters, **asked.options}), "embed")
+    async with service.scheduler.acquire(model, options, asked.keep_alive) as lease:
+        if not isinstance(lease.runner, LlamaRunner):
+            raise Unsupported(f'"{asked.model}" does not support reranking: its engine does not')
+        values, tokens = await lease.runner.rerank(asked.query, texts)
+    return _Scores(values, "reranker", tokens)
+
+
+async def _by_vectors(service: Service, asked: Fields) -> _Scores:
+    """Score by the cosine of the documents' vectors and the question's."""
+    made = await service.embed(
+        EmbeddingRequest(asked.model, (asked.query, *asked.texts()), options=asked.options, keep_alive=asked.keep_alive)
+    )
+    query, *vectors = made.vectors
+    values = [sum(one * other for one, other in zip(query, vector, strict=True)) for vector in vectors]
+    return _Scores(values, "pooled embeddings" if made.pooled else "embeddings", made.prompt_tokens)
