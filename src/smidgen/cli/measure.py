@@ -26,10 +26,15 @@ def command(
     ] = None,
     windows: Annotated[int, typer.Option("--windows", metavar="N", help="Windows of 512 tokens of each text.")] = 8,
     speed: Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speed as well.")] = True,
+    activations: Annotated[
+        str | None,
+        typer.Option("--activations", metavar="NAME", help="Format to round what every layer reads to, in torch."),
+    ] = None,
 ) -> None:
     """Measure models on this machine: how good, how fast, how large.
 
-    With --against every model is compared with its source token by token; without it, it is measured alone.
+    With --against every model is compared with its source token by token; without it, it is measured alone. With
+    --activations alone it is compared with itself: --activations integer:group=0 tells what 8-bit activations cost.
     """
     from smidgen.evaluate.measure import measure
 
@@ -41,6 +46,7 @@ def command(
             texts=text or (),
             windows=windows,
             speed=speed,
+            activations=activations,
             threads=settings.threads,
             offline=settings.offline,
             progress=progress,

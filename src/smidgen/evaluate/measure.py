@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from smidgen import formats
 from smidgen.errors import InvalidInput, Unsupported
 from smidgen.progress import Progress, silent
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from smidgen.evaluate.quality import FileQuality, Quality
     from smidgen.evaluate.speed import Speed
     from smidgen.evaluate.windows import Text
+    from smidgen.inference.scoring import Subject
     from smidgen.models.facts import Facts
 
 WINDOW_LENGTH = 512
@@ -36,6 +38,7 @@ class Measurement:
         speed: None where it was not wanted.
         memory: Largest memory of the engine's process.
         notes: What the reader should know.
+        activations: Number format that what every linear layer reads was rounded to; None: it was not.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Measurement:
     speed: Speed | None
     memory: Memory
     notes: tuple[str, ...] = ()
+    activations: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -63,6 +67,7 @@ def measure(
     texts: Sequence[str | Path] = (),
     windows: int = 8,
     speed: bool = True,
+    activations: str | None = None,
     threads: int | None = None,
     offline: bool = False,
     progress: Progress = silent,
@@ -76,6 +81,8 @@ def measure(
         texts: Data to measure on, as `smidgen.data.loading.load` takes them; the built-in held-out text if none.
         windows: At most so many windows of each text.
         speed: Whether to measure speed as well, which takes longest.
+        activations: Number format to which what every linear layer reads is rounded, in torch; without ``against`` each
+            model is then compared with itself as it is. See `smidgen.inference.activations.apply`.
         threads: Threads to compute with; the physical cores where None.
         offline: Take only what is on this machine.
         progress: Receives reports.
@@ -92,9 +99,12 @@ def measure(
     if not models or windows < 1:
         raise InvalidInput(f"Measuring needs a model and at least 1 window, not {len(models)} and {windows}.")
     read = _texts(texts, offline)
-    source = None if against is None else _facts(against, offline, progress)
-    found = [_facts(model, offline, progress) for model in models]
-    work = _Work(source, read, windows, threads, progress)
+    if activations is not None:
+        activations = formats.find(activations).name
+    engine = "auto" if activations is None else "torch"
+    source = None if against is None else _facts(against, engine, offline, progress)
+    found = [_facts(model, engine, offline, progress) for model in models]
+    work = _Work(source, read, windows, threads, progress, activations)
     qualities = [work.quality(facts) for facts in found]
     return [
         work.measurement(name, facts, quality, speed=speed)
@@ -126,17 +136,24 @@ class _Work:
     """The source and the texts, and how models are measured with them."""
 
     def __init__(
-        self, source: Facts | None, texts: list[Text], windows: int, threads: int | None, progress: Progress
+        self,
+        source: Facts | None,
+        texts: list[Text],
+        windows: int,
+        threads: int | None,
+        progress: Progress,
+        activations: str | None,
     ) -> None:
         self.source, self.texts, self.windows = source, texts, windows
-        self.threads, self.progress = threads, progress
+        self.threads, self.progress, self.activations = threads, progress, activations
         self.notes: dict[str, tuple[str, ...]] = {}
 
     def quality(self, facts: Facts) -> tuple[Quality | FileQuality, ...]:
         """Measure on every text, against the source where that can be."""
-        if self.source is not None:
+        source = self.source if self.source is not None or self.activations is None else facts
+        if source is not None:
             try:
-                return tuple(self._compare(self.source, facts, text) for text in self.texts)
+                return tuple(self._compare(source, facts, text) for text in self.texts)
             except Unsupported as error:
                 note = f"{error.message} Bits per byte can be compared."
                 self.notes[str(facts.path)] = (note,)
@@ -146,10 +163,11 @@ class _Work:
         from smidgen.evaluate.quality import compare_files
         from smidgen.inference.scoring import Subject
 
-        engine: Literal["auto", "torch"] = "torch" if facts.path.is_dir() or source.path.is_dir() else "auto"
+        result = self._subject(facts)
+        engine: Literal["auto", "torch"] = "torch" if result.in_torch or source.path.is_dir() else "auto"
         return compare_files(
             Subject(source.path, engine, source.depth),
-            Subject(facts.path, engine, facts.depth),
+            replace(result, engine=engine),
             text,
             windows=self.windows,
             length=_length(source, facts),
@@ -160,10 +178,9 @@ class _Work:
 
     def _alone(self, facts: Facts, text: Text) -> FileQuality:
         from smidgen.evaluate.quality import measure_file
-        from smidgen.inference.scoring import Subject
 
         return measure_file(
-            Subject(facts.path, depth=facts.depth),
+            self._subject(facts),
             text,
             windows=self.windows,
             length=_length(facts),
@@ -177,9 +194,8 @@ class _Work:
         """Measure speed and memory and put everything together."""
         from smidgen.evaluate.memory import Memory, measure_memory
         from smidgen.evaluate.speed import PROMPT_TOKENS, measure_speed
-        from smidgen.inference.scoring import Subject
 
-        subject = Subject(facts.path, depth=facts.depth)
+        subject = self._subject(facts)
         measured = measure_speed(subject, threads=self.threads, progress=self.progress) if speed else None
         if measured is not None:
             memory = Memory(measured.peak_rss_bytes, PROMPT_TOKENS)
@@ -195,7 +211,13 @@ class _Work:
             speed=measured,
             memory=memory,
             notes=self.notes.get(str(facts.path), ()),
+            activations=self.activations,
         )
+
+    def _subject(self, facts: Facts) -> Subject:
+        from smidgen.inference.scoring import Subject
+
+        return Subject(facts.path, depth=facts.depth, activations=self.activations)
 
 
 def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
@@ -207,15 +229,13 @@ def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
     return [Text.of(corpus) for corpus in corpora]
 
 
-def _facts(model: str, offline: bool, progress: Progress) -> Facts:
+def _facts(model: str, engine: str, offline: bool, progress: Progress) -> Facts:
     """Return the facts of what is run of a model."""
-    from dataclasses import replace
-
     from smidgen.export import runnable
     from smidgen.models.facts import inspect
 
     local = runnable.find(model, offline=offline, progress=progress)
-    path = runnable.path_of(local, progress=progress)
+    path = runnable.path_of(local, engine=engine, progress=progress)
     if path.is_dir():
         return inspect(local)
     return inspect(replace(local, path=path, kind="gguf", bytes=path.stat().st_size))

@@ -53,16 +53,19 @@ class Subject:
         path: A GGUF file or a folder.
         engine: ``llama_cpp`` or ``torch``; ``auto`` takes torch for folders.
         depth: Bits at which hierarchical matrices are read; all that they have where None.
+        activations: Number format of what every linear layer reads, in torch; None leaves it as it is.
     """
 
     path: Path
     engine: Literal["auto", "llama_cpp", "torch"] = "auto"
     depth: int | None = None
+    activations: str | None = None
 
     @property
     def in_torch(self) -> bool:
         """Whether torch runs it."""
-        return self.engine == "torch" or (self.engine == "auto" and self.path.is_dir())
+        asked = self.engine == "torch" or self.activations is not None
+        return asked or (self.engine == "auto" and self.path.is_dir())
 
     def checked(self) -> Subject:
         """Return it with an absolute path.
@@ -127,6 +130,7 @@ class PromptScorer:
         self.context = context
         self._child = Child(_MODULE, f"scoring {self.path.name}")
         options = {"engine": "torch" if subject.in_torch else "llama_cpp", "depth": subject.depth}
+        options["activations"] = subject.activations
         facts = self._ask(path=str(self.path), threads=self.threads, context=context, **options)
         self.load_seconds: float = facts["load_seconds"]
         self.vocabulary_size: int = facts["vocabulary_size"]

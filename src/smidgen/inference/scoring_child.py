@@ -167,7 +167,9 @@ def _opened(request: dict[str, Any]) -> LlamaLibrary | TorchLibrary:
     from smidgen.inference.torch_library import TorchLibrary
 
     try:
-        return TorchLibrary(request["path"], request["threads"], depth=request["depth"])
+        return TorchLibrary(
+            request["path"], request["threads"], depth=request["depth"], activations=request["activations"]
+        )
     except SmidgenError as error:
         raise LibraryError(str(error)) from error
 

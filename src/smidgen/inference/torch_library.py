@@ -16,6 +16,7 @@ import numpy
 from numpy.typing import NDArray
 
 from smidgen.inference import pieces
+from smidgen.inference.activations import apply
 from smidgen.inference.llama_library import CHUNK
 
 if TYPE_CHECKING:
@@ -32,16 +33,27 @@ class TorchLibrary:
         threads: Threads to compute with.
         fast: Hold floats in bfloat16 where the processor multiplies it, instead of in float32.
         depth: Bits at which hierarchical matrices are read; all that they have where None.
+        activations: Number format of what every linear layer reads; see `smidgen.inference.activations.apply`.
 
     Raises:
         DamagedFile: The model cannot be read.
         Unsupported: Its architecture is not known.
     """
 
-    def __init__(self, path: str | Path, threads: int, *, fast: bool = False, depth: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int,
+        *,
+        fast: bool = False,
+        depth: int | None = None,
+        activations: str | None = None,
+    ) -> None:
         self._threads = threads
         with self._with_threads():
             self.model = read(Path(path), fast=fast, depth=depth)
+            if activations is not None:
+                apply(self.model, activations)
         self._module = self.model.module
         self.tokenizer = self.model.tokenizer
         self.vocabulary_size: int = self.model.anatomy.vocabulary_size

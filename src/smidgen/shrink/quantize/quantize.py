@@ -16,7 +16,7 @@ from smidgen.models.model import Model
 from smidgen.models.streamed import StreamedModel
 from smidgen.progress import Progress, silent
 from smidgen.shrink.precision import autocast
-from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize import activations, solvers
 from smidgen.shrink.quantize.keeping import Kept
 from smidgen.shrink.quantize.sensitivity import PROBED_WINDOWS, Sensitivity, head_moments, probe
 from smidgen.shrink.quantize.sequential import SequentialPass
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 
+WATCHED = 16
+"""Windows whose activations are watched; their greatest sizes hardly grow with more."""
 HEAD_WINDOWS = 12
 """Windows that the head's moments are taken from; more change nothing that can be measured."""
 
@@ -36,8 +38,11 @@ class Quantize:
     Attributes:
         formats: Number format of every matrix by its state-dictionary name; ``default`` for those not named.
         default: Number format of matrices that are not named; None leaves them as they are.
-        solver: How the values are chosen, ``gptq`` or ``nearest``.
+        solver: How the values are chosen, ``gptq``, ``nearest``, ``scale`` or ``learned``.
         damping: See `solvers.gptq.Gptq`.
+        smoothing: How much of the activations' outliers moves into the weights before, 0 to 1; 0 leaves them. See
+            `activations.smoothed`.
+        static_activations: Note what every layer reads at most, so that 8-bit activations have a fixed scale.
 
     Raises:
         RecipeError: A format or the solver does not exist, or the damping is out of range.
@@ -50,6 +55,8 @@ class Quantize:
     default: str | None = None
     solver: str = "gptq"
     damping: float = 0.01
+    smoothing: float = 0.0
+    static_activations: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -62,6 +69,8 @@ class Quantize:
             problems.append(str(ReferenceNotFound.among("solver", self.solver, registry.names(solvers.__name__))))
         if not 0 < self.damping <= 1:
             problems.append(f"The damping is a share above 0 and up to 1, not {self.damping}.")
+        if not 0 <= self.smoothing <= 1:
+            problems.append(f"The smoothing is a share from 0 to 1, not {self.smoothing}.")
         if problems:
             raise RecipeError(problems)
 
@@ -91,6 +100,11 @@ class Quantize:
         import torch
 
         chosen = self.chosen(model)
+        if isinstance(model, StreamedModel) and (self.smoothing or self.static_activations):
+            raise InvalidInput("Activations are watched in memory, and this model stays on disk.", remedy="Load it.")
+        if self.smoothing:
+            smooth = activations.smoothed(model, calibration[:WATCHED], strength=self.smoothing, progress=progress)
+            model = replace(smooth, lineage=model.lineage)
         # Memory that is kept for the next tensor lies about in pieces: what is read from disk goes by its peak.
         with nullcontext() if isinstance(model, StreamedModel) else heap.reused():
             model = centred(model)
@@ -103,9 +117,14 @@ class Quantize:
                 packed = task.run(calibration, embedding)
         parameters = {"formats": dict(sorted(chosen.items())), "solver": self.solver, "damping": self.damping}
         parameters["calibration_tokens"] = calibration.numel()
+        parameters |= {"smoothing": self.smoothing} if self.smoothing else {}
+        parameters |= {"static_activations": True} if self.static_activations else {}
         packed = packed if kept else {**model.packed, **packed}
         result = replace(result, packed=packed).with_step("quantize", **parameters)
-        return replace(result, lineage=result.lineage.noted(task.note)) if task.note else result
+        result = replace(result, lineage=result.lineage.noted(task.note)) if task.note else result
+        if self.static_activations:
+            packed = activations.with_static_scales(result, calibration[:WATCHED], progress).packed
+        return replace(result, packed=packed)
 
     def _kept(
         self, model: Model, calibration: torch.Tensor, chosen: Mapping[str, str], work: Path | None
