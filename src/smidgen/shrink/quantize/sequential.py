@@ -11,6 +11,7 @@ from smidgen.models.streamed import StreamedModel
 from smidgen.progress import Event, Progress
 from smidgen.shrink.precision import exact
 from smidgen.shrink.quantize import solvers
+from smidgen.shrink.quantize.folding import Folding
 from smidgen.shrink.quantize.moments import mean_squares, regularised, second_moments
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class SequentialPass:
         self.packed: dict[str, PackedTensor] = {}
         self.scarce: dict[str, int] = dict(kept.scarce) if kept else {}
         self.done = len(kept.packed()) if kept else 0
+        self.folding = Folding(model, chosen, solver)
         self.routed: torch.Tensor | None = None
         self.together: torch.Tensor | None = None
 
@@ -192,6 +194,7 @@ class SequentialPass:
                 waiting[site.name] = names
                 first = module.get_submodule(site.modules[0])
                 hooks.append(first.register_forward_pre_hook(self._hook(site.name, waiting)))
+                hooks += self.folding.hooks(site)
 
         if block.router and waiting:
             router = module.get_submodule(block.router)
@@ -216,13 +219,15 @@ class SequentialPass:
         return torch.eye(width) if self.solver.reads_pairs else torch.ones(width)
 
     def _hook(self, site: str, waiting: dict[str, list[str]]) -> Any:
-        def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        def before(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
             tokens, width = inputs[0].numel() // inputs[0].shape[-1], inputs[0].shape[-1]
             moments = self._moments(inputs[0])
             if EXPERT in site and tokens < width:
                 self.scarce[site] = tokens
                 moments = regularised(moments, tokens / width, self._of_all_experts(site))
-            self.store(waiting.pop(site), moments)
+            scales = self.folding.scales(site, waiting[site], moments)
+            self.store(waiting.pop(site), moments if scales is None else moments / scales.outer(scales))
+            return None if scales is None else (inputs[0] / scales.to(inputs[0].dtype), *inputs[1:])
 
         return before
 

@@ -22,9 +22,11 @@ class Solver:
 
     Attributes:
         reads_pairs: Whether it looks at how inputs go together; else the mean square of each is all it is given.
+        folds: Whether it scales channels against the norm before (`channel_scales`).
     """
 
     reads_pairs: ClassVar[bool] = True
+    folds: ClassVar[bool] = False
 
     def solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: BlockFormat) -> torch.Tensor:
         """Quantise one matrix.
@@ -39,6 +41,20 @@ class Solver:
             The packed bytes, uint8 ``[rows, bytes per row]``.
         """
         raise TypeError(f"{type(self).__name__} solves nothing")
+
+    def channel_scales(
+        self, weight: torch.Tensor, hessian: torch.Tensor, number_format: BlockFormat
+    ) -> torch.Tensor | None:
+        """Return what to multiply the columns by before they are solved, ``[columns]``, all positive.
+
+        What the matrices read is divided by the same. None leaves them.
+
+        Args:
+            weight: All matrices that read one norm, ``[rows, columns]``.
+            hessian: XᵀX/n of what they read.
+            number_format: What they are stored in.
+        """
+        return None
 
 
 def parts_of(weight: torch.Tensor, number_format: BlockFormat) -> Sequence[torch.Tensor]:
