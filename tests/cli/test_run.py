@@ -5,13 +5,19 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from smidgen.cli import _chat
+from smidgen.cli._answers import Wrapper, columns
 from smidgen.cli.main import main
+from smidgen.export import runnable
 from smidgen.inference.engine import Message, open_engine
+from smidgen.inference.go_template import parse as parse_template
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.setup import Setup
+from smidgen.models.store import Store
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def talk(chat, *lines, verbose=False):
             raise line
         return line
 
-    _chat.read_lines(chat, None, verbose=verbose, read=read)
+    _chat.read_lines(_chat.Prompt(chat, verbose=verbose), read=read)
 
 
 def test_a_prompt_is_answered(capsys):
@@ -110,6 +116,13 @@ def test_system_and_parameters_are_set(chat, capsys):
         ("/set parameter seed", "a name and a value"),
         ("/set systm x", "Did you mean 'system'"),
         ("/show parametrs", "Did you mean 'parameters'"),
+        ("/show info", "no model"),
+        ("/show license", "no model"),
+        ("/load", "name is missing"),
+        ("/save", "name is missing"),
+        ("/save x", "no model"),
+        ("/set think loudly", "no way to think 'loudly'"),
+        ("/set format xml", "'xml' is no format"),
     ],
 )
 def test_a_mistake_in_a_conversation_is_explained_and_it_goes_on(chat, line, part, capsys):
@@ -118,9 +131,7 @@ def test_a_mistake_in_a_conversation_is_explained_and_it_goes_on(chat, line, par
     assert part in shown.err and "still here" in shown.out
 
 
-@pytest.mark.parametrize(
-    ("line", "part"), [("/help", "/set parameter"), ("/show info", "no model"), ("/show parameters", "num_predict")]
-)
+@pytest.mark.parametrize(("line", "part"), [("/help", "/set parameter"), ("/show parameters", "num_predict")])
 def test_it_tells_about_itself(chat, line, part, capsys):
     talk(chat, line)
     assert part in capsys.readouterr().out
@@ -148,6 +159,119 @@ def test_ctrl_c_stops_the_answer_only(chat, monkeypatch, capsys):
     assert chat.said[-1] == Message("assistant", "next")
 
 
+def test_what_the_modelfile_says_is_honoured(capsys):
+    setup = Setup(
+        {"temperature": 0.25, "stop": ["STOP"]}, "Be brief.", (Message("user", "Q"), Message("assistant", "A"))
+    )
+    options = setup.options({"temperature": 0.5})
+    assert options.temperature == 0.5 and options.stop == ("STOP",)
+    template = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}<assistant>"
+    laid_out = replace(setup, template=parse_template(template))
+    chat = _chat.Chat(lambda _: open_engine("echo"), options, setup=laid_out)
+    answer = "".join(chunk.text for chunk in chat.answer("Hi STOP there"))
+    assert answer == "<system>Be brief.<user>Q<assistant>A<user>Hi "
+    assert chat.prompt(Message("user", "on")).endswith("<user>on<assistant>")
+    chat.system = "Shout."
+    assert chat.prompt(Message("user", "on")).startswith("<system>Shout.<user>Q")
+
+
+def test_the_model_s_memory_is_given_back_between_messages():
+    opened = []
+
+    def load(options):
+        opened.append(open_engine("echo"))
+        return opened[-1]
+
+    with _chat.Chat(load, GenerationOptions()) as chat:
+        chat.keep_alive = 0.05
+        assert "".join(chunk.text for chunk in chat.answer("one")) == "one"
+        deadline = time.monotonic() + 10
+        while not opened[0]._closed and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert opened[0]._closed
+        assert "".join(chunk.text for chunk in chat.answer("two")) == "two" and len(opened) == 2
+        assert [message.content for message in chat.said] == ["one", "one", "two", "two"]
+
+
+def test_settings_are_switched(chat, capsys):
+    talk(chat, "/set think high", '/set system """You are', 'brief."""', "/show system", "/set format json")
+    assert chat.think == "high" and chat.system == "You are\nbrief." and chat.schema["type"] == "object"
+    talk(chat, "/set nothink", "/set noformat", "/set nowordwrap", "/set nohistory", "on")
+    assert chat.think is False and chat.schema is None
+    talk(chat, "/set format json", "held")
+    assert "cannot be held to a format" in capsys.readouterr().err
+
+
+def test_thinking_is_shown_apart(capsys):
+    chat = _chat.Chat(lambda _: open_engine("echo"), GenerationOptions())
+    chat.think = True
+    talk(chat, "<think>Hm, well.</think>Yes.")
+    assert "Thinking...\nHm, well.\n...done thinking.\n\nYes." in capsys.readouterr().out
+    prompt = _chat.Prompt(chat, hide_thinking=True)
+    prompt.take("<think>Hm.</think>No.")
+    assert capsys.readouterr().out.strip() == "No."
+
+
+def test_lines_are_broken_between_words():
+    shown = io.StringIO()
+    wrapper = Wrapper(shown, 10)
+    for character in "aaa bbb ccc\nlonglonglonglong dd 日本語日本語 e":
+        wrapper.write(character)
+    wrapper.finish()
+    lines = shown.getvalue().split("\n")
+    assert lines[:2] == ["aaa bbb ", "ccc"] and "".join(lines).replace(" ", "").endswith("日本語日本語e")
+    assert all(columns(line.rstrip()) <= 10 or "long" in line for line in lines)
+
+
+def test_a_conversation_is_saved_and_gone_on_with(tiny_gguf, capsys):
+    Store().add("base", {"model.gguf": tiny_gguf}, {"licence": "apache-2.0"})
+
+    def begin(name):
+        local = runnable.find(name)
+        setup = Setup.of(local)
+        options = setup.options({"num_ctx": 256, "num_thread": 1})
+        return _chat.Chat(lambda _: open_engine("echo"), options, setup=setup, local=local)
+
+    waiting = iter(["/set system Be kind.", "/set parameter temperature 0", "hello", "/save Kind", "/load kind", "on"])
+
+    def read(prompt):
+        line = next(waiting, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    chat = begin("base")
+    _chat.read_lines(_chat.Prompt(chat, begin), read=read)
+    assert capsys.readouterr().err == ""
+    facts = Store().resolve("kind").facts
+    assert (
+        facts["system"] == "Be kind." and facts["parameters"]["temperature"] == 0 and facts["parent"] == "base:latest"
+    )
+    assert facts["messages"] == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello"}]
+    assert chat.local.name == "kind:latest" and chat.options.temperature == 0
+    before = chat.setup.conversation([])
+    assert [message.content for message in before] == ["Be kind.", "hello", "hello"]
+
+
+def test_a_model_follows_its_modelfile_and_a_format(tiny_gguf, tmp_path, capsys):
+    path = tmp_path / "Modelfile"
+    template = 'TEMPLATE "{{ .System }}: {{ .Prompt }}"\nSYSTEM Say'
+    path.write_text(f"FROM {tiny_gguf}\n{template}\nPARAMETER temperature 0\nPARAMETER num_predict 5\n")
+    assert main(["create", "plain", "-f", str(path), "--quiet"]) == 0
+    capsys.readouterr()
+
+    def answer(*words):
+        assert main(["run", *words, "--json", "--quiet"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    expected = answer(str(tiny_gguf), "Say: words", "--raw", "--temperature", "0", "--num-predict", "5")
+    found = answer("plain", "words")
+    assert found["response"] == expected["response"] and found["metrics"]["generated_tokens"] == 5
+    schema = '{"type": "object", "properties": {"n": {"type": "integer", "maximum": 9}}, "required": ["n"]}'
+    held = answer("plain", "words", "--format", schema, "--num-predict", "60")
+    assert set(json.loads(held["response"])) == {"n"}
+
+
 def test_raw_text_is_continued_without_memory():
     chat = _chat.Chat(lambda options: open_engine("echo"), GenerationOptions(), raw=True)
     assert "".join(chunk.text for chunk in chat.answer("Once upon")) == "Once upon" and chat.said == []
@@ -162,7 +286,7 @@ def test_a_conversation_in_a_real_terminal(smidgen_home):
     with subprocess.Popen(words, stdin=child, stdout=child, stderr=child, close_fds=True) as process:
         os.close(child)
         seen = b""
-        os.write(parent, b"good day\n/bye\n")
+        os.write(parent, b'good day\n"""two\nlines"""\n/set nothing\n/bye\n')
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if select.select([parent], [], [], 0.5)[0]:

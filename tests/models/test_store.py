@@ -345,3 +345,11 @@ def test_a_store_that_cannot_be_written_is_an_error_for_a_person(tmp_path: Path)
     path = file_of(tmp_path / "in", "a", b"x")
     with pytest.raises(InvalidInput, match="cannot be written"):
         Store(path).add("one", {"a": path}, {})
+
+
+def test_a_linked_file_may_itself_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.gguf").write_bytes(b"GGUF")
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "real.gguf")
+    stored = Store(tmp_path / "store").add("linked", {"a.gguf": tmp_path / "link.gguf"}, {}, link=True)
+    (tmp_path / "real.gguf").unlink()
+    assert stored.paths["a.gguf"].read_bytes() == b"GGUF"

@@ -33,6 +33,8 @@ FOUNDATION = frozenset({"main", "options", "screen"})
 BROKEN_PIPE = 141
 """Exit code when the reader of stdout went away: what a shell reports for a program ended by SIGPIPE."""
 
+_BARE = {"--think": "--think=true"}
+
 _FULL_DISK = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -135,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    words = _spelled_out(words)
     try:
         command = root_command()
         if "_SMIDGEN_COMPLETE" in os.environ:
@@ -150,6 +153,17 @@ def _run(words: list[str]) -> int:
         error = _as_error(fault)
         show_error(error, as_json="--json" in words[: words.index("--") if "--" in words else None])
         return error.exit_code
+
+
+def _spelled_out(words: list[str]) -> list[str]:
+    """Give options their value that are known by the same name with and without one.
+
+    Example:
+        >>> _spelled_out(["run", "small", "--think", "Why?", "--", "--think"])
+        ['run', 'small', '--think=true', 'Why?', '--', '--think']
+    """
+    end = words.index("--") if "--" in words else len(words)
+    return [_BARE.get(word, word) for word in words[:end]] + words[end:]
 
 
 def _flags_without_type(command: Any) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,12 +20,22 @@ from smidgen.cli.screen import Screen, print_json
 from smidgen.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from smidgen.cli._conversation import Chat
     from smidgen.inference.engine import Engine, Metrics
     from smidgen.inference.options import GenerationOptions
     from smidgen.models.sources import LocalModel
 
 ECHO = "echo"
 """Stands for the engine that answers from the prompt, for trying programs without a model."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What computes, and how it keeps what was read; see `smidgen.inference.engine.open_engine`."""
+
+    engine: str = "auto"
+    type_k: str | None = None
+    type_v: str | None = None
 
 
 def command(
@@ -48,35 +61,80 @@ def command(
     engine: Annotated[
         str, typer.Option("--engine", metavar="NAME", help="What computes: llama_cpp, torch, or the one that can.")
     ] = "auto",
+    type_k: Annotated[
+        str | None, typer.Option("--type-k", metavar="NAME", help="Type of the keys that llama.cpp keeps, as q8_0.")
+    ] = None,
+    type_v: Annotated[
+        str | None, typer.Option("--type-v", metavar="NAME", help="Type of the values that llama.cpp keeps.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show how fast each answer was.")] = False,
+    answer_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="json, a JSON schema, or a file that holds one.")
+    ] = None,
+    think: Annotated[
+        str | None, typer.Option("--think", metavar="[=LEVEL]", help="Think first: true, false, low, medium or high.")
+    ] = None,
+    hide_thinking: Annotated[bool, typer.Option("--hidethinking", help="Show only what is said.")] = False,
+    no_word_wrap: Annotated[bool, typer.Option("--nowordwrap", help="Do not break lines between words.")] = False,
+    keep_alive: Annotated[
+        str | None,
+        typer.Option("--keepalive", metavar="TIME", help="How long the model stays loaded between messages (5m)."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow registries without encryption.")] = False,
 ) -> None:
     """Answer a prompt, or hold a conversation in the terminal.
 
     What is piped in is the prompt, or stands before it. Ctrl-C stops an answer; /bye or Ctrl-D ends the
-    conversation, /help lists what else it understands. Without --seed every answer is sampled anew.
+    conversation, /help lists what else it understands. Without --seed every answer is sampled anew. What the
+    model's Modelfile says holds where no option here says otherwise.
     """
-    from smidgen.cli._chat import Chat, read_lines
+    from smidgen.cli._chat import Chat, Prompt, read_lines, read_think, schema_from
     from smidgen.inference.engine import ENGINES
     from smidgen.inference.options import GenerationOptions
+    from smidgen.inference.setup import Setup
 
     screen = Screen(settings.json, settings.quiet)
     given = {"temperature": temperature, "num_predict": num_predict, "num_ctx": num_ctx}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if is_given(context, "seed"):
         values["seed"] = settings.seed
-    options = GenerationOptions.from_mapping({"num_thread": settings.threads, **values})
+    GenerationOptions.from_mapping(values)
     text = full_prompt(" ".join(prompt or ()), piped())
     if not text and (screen.json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", remedy=f"Write it behind the name: smidgen run {model} 'Why?'")
     if engine != "auto":
         registry.find(ENGINES, engine)
-    local = None if model == ECHO else _find(model, settings, screen)
-    with Chat(_opener(local, settings, screen, engine), options, system=system, raw=raw) as chat:
+    wishes = {
+        "think": None if think is None else read_think(think),
+        "schema": None if answer_format is None else schema_from(answer_format),
+        "keep_alive": _idle_seconds(keep_alive),
+    }
+
+    def begin(name: str) -> Chat:
+        local = None if name == ECHO else _find(name, settings, screen, insecure)
+        setup = Setup.of(local)
+        options = setup.options(values, {"num_thread": settings.threads})
+        load = _opener(local, settings, screen, Running(engine, type_k, type_v), setup.adapters)
+        return Chat(load, options, raw=raw, setup=setup, local=local)
+
+    with begin(model) as chat:
+        chat.system = system
+        for wish, value in wishes.items():
+            setattr(chat, wish, value)
+        shown = {"verbose": verbose, "wrap": not no_word_wrap, "hide_thinking": hide_thinking}
         if text:
-            _answer_once(chat, text, model, screen, verbose)
+            _answer_once(chat, text, model, screen, **shown)
         else:
             screen.say("Write a message; /help lists what else is understood, /bye ends.")
-            read_lines(chat, local, verbose=verbose)
+            read_lines(Prompt(chat, begin, **shown))
+
+
+def _idle_seconds(text: str | None) -> float | None:
+    """Read how long a model stays loaded; None where that has no end."""
+    from smidgen.serving.durations import seconds
+
+    value = math.inf if text is None else seconds(text)
+    return None if math.isinf(value) else value
 
 
 def full_prompt(words: str, stream: str) -> str:
@@ -109,17 +167,21 @@ def describe_metrics(metrics: Metrics) -> str:
     return f"load {metrics.load_seconds:.1f} s | prompt {prompt} | answer {answer}"
 
 
-def _find(model: str, settings: Settings, screen: Screen) -> LocalModel:
+def _find(model: str, settings: Settings, screen: Screen, insecure: bool) -> LocalModel:
     from smidgen.export import runnable
+    from smidgen.models import reference, sources
+    from smidgen.models.store import Store
 
     # What lies on this machine is found at once: only a download is worth a report.
     quiet = screen.quiet or os.path.exists(model)
     with Screen(quiet=quiet).progress() as progress:
+        if insecure and reference.parse(model).kind == "ollama":
+            sources.pull(model, Store(), offline=settings.offline, insecure=True, progress=progress)
         return runnable.find(model, offline=settings.offline, progress=progress)
 
 
 def _opener(
-    local: LocalModel | None, settings: Settings, screen: Screen, engine: str
+    local: LocalModel | None, settings: Settings, screen: Screen, running: Running, adapters: Sequence[Path]
 ) -> Callable[[GenerationOptions], Engine]:
     """Return what loads the model anew, for the options that take effect only then."""
 
@@ -130,28 +192,29 @@ def _opener(
         path: Any = ECHO
         if local is not None:
             with screen.progress() as progress:
-                path = runnable.path_of(local, engine=engine, progress=progress)
+                path = runnable.path_of(local, engine=running.engine, progress=progress)
         threads = options.num_thread or settings.threads
         depth = None if local is None else local.depth
-        return open_engine(path, engine=engine, threads=threads, context=options.num_ctx, depth=depth)
+        return open_engine(
+            path, threads=threads, context=options.num_ctx, depth=depth, adapters=adapters, **asdict(running)
+        )
 
     return load
 
 
-def _answer_once(chat: Any, text: str, model: str, screen: Screen, verbose: bool) -> None:
-    from dataclasses import asdict
+def _answer_once(
+    chat: Chat, text: str, model: str, screen: Screen, *, verbose: bool, wrap: bool, hide_thinking: bool
+) -> None:
+    from smidgen.cli import _answers
 
-    answer, last = "", None
-    for chunk in chat.answer(text):
-        answer += chunk.text
-        if not screen.json:
-            sys.stdout.write(chunk.text)
-            sys.stdout.flush()
-        last = chunk
+    shown = io.StringIO() if screen.json else None
+    hide = hide_thinking or (screen.json and chat.think is not None)
+    last = _answers.show(chat, text, wrap=wrap, hide_thinking=hide, stream=shown)
     metrics = last.metrics if last is not None else None
-    if screen.json:
+    if shown is not None:
         figures = asdict(metrics) if metrics else None
-        print_json({"model": model, "response": answer, "reason": last.reason if last else None, "metrics": figures})
+        reason = last.reason if last else None
+        print_json({"model": model, "response": shown.getvalue(), "reason": reason, "metrics": figures})
         return
     sys.stdout.write("\n")
     if verbose and metrics is not None:

@@ -105,6 +105,7 @@ def open_engine(
     depth: int | None = None,
     type_k: str | None = None,
     type_v: str | None = None,
+    adapters: Sequence[Path] = (),
 ) -> Engine:
     """Load a model into an engine.
 
@@ -117,6 +118,7 @@ def open_engine(
         depth: Bits at which a model stored hierarchically is read, as the name ``small@4bit`` asks for too.
         type_k: Number type of the keys that llama.cpp's context keeps, such as "q8_0"; float16 where None.
         type_v: The same of the values.
+        adapters: LoRA files in GGUF that are put on the model; for llama.cpp.
 
     Raises:
         ReferenceNotFound: No such model or engine.
@@ -138,7 +140,7 @@ def open_engine(
     if found is None:
         taken = "echo" if is_echo else "torch" if path is not None and path.is_dir() else "llama_cpp"
         found = registry.find(ENGINES, taken)
-    wanted = {"depth": depth, "type_k": type_k, "type_v": type_v}
+    wanted = {"depth": depth, "type_k": type_k, "type_v": type_v, "adapters": tuple(adapters) or None}
     more = {name: value for name, value in wanted.items() if value is not None}
     _require_known(found, more, name_or_path)
     opened: Engine = found(path, threads=threads, context=context, **more)

@@ -94,6 +94,6 @@ def delete_others(folder: Path, kept: set[str]) -> int:
 
 def _hard_link(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # some systems would link to a symbolic link itself
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(source, target)

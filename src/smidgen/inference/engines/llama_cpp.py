@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -28,6 +28,7 @@ class LlamaCpp:
         context: Tokens that the context holds; 4,096 where None, and no more than a model's short rope factors reach.
         executable: A llama-server program to use instead of the one inside xllamacpp; taken from the
             environment variable SMIDGEN_LLAMA_SERVER where None.
+        adapters: LoRA files in GGUF that are put on the model.
         type_k: Number type of the keys that the context keeps, such as "q8_0"; float16 where None.
         type_v: The same of the values.
 
@@ -44,14 +45,20 @@ class LlamaCpp:
         threads: int | None = None,
         context: int | None = None,
         executable: str | None = None,
+        adapters: Sequence[Path] = (),
         type_k: str | None = None,
         type_v: str | None = None,
     ) -> None:
         settings = ServerSettings(
-            context=context or default_context(path), threads=threads, type_k=type_k, type_v=type_v
+            context=context or default_context(path),
+            threads=threads,
+            type_k=type_k,
+            type_v=type_v,
+            adapters=tuple(map(str, adapters)),
         )
         self._server = LlamaServer(path, settings, executable=executable)
         self.path = self._server.path
+        self._held: dict[str, Any] = {}
         self.load_seconds = self._server.load_seconds
         self._client = httpx.Client(
             timeout=httpx.Timeout(None, connect=10.0),
@@ -72,6 +79,10 @@ class LlamaCpp:
     def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
         """Continue a text as it stands."""
         return self._answer("/completion", {"prompt": prompt, **_fields(options)})
+
+    def hold_to(self, schema: Mapping[str, Any] | None) -> None:
+        """Hold the answers from now on to a JSON schema; None lets them be free."""
+        self._held = {} if schema is None else {"json_schema": dict(schema)}
 
     def resident_bytes(self) -> int:
         """Return the memory that the engine's process holds now."""
@@ -96,7 +107,7 @@ class LlamaCpp:
         reason: Literal["stop", "length"] = "stop"
         timings: dict[str, Any] = {}
         try:
-            with self._client.stream("POST", self._server.address + route, json=request) as response:
+            with self._client.stream("POST", self._server.address + route, json=request | self._held) as response:
                 if response.status_code != 200:
                     raise self._server.refusal(response.status_code, response.read())
                 for event in _events(response.iter_lines()):
