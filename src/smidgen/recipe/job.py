@@ -172,7 +172,8 @@ class Job:
             allowed = "are free" if limit is None else "are allowed"
             raise OutOfResources(
                 f"{format_size(need['memory'])} of memory are needed, and {format_size(available)} {allowed}.",
-                remedy="Close other programs, or use a machine with more memory.",
+                remedy="Close other programs, use a machine with more memory, or only store it in fewer bits: "
+                "'smidgen quantize' with --format reads a model from disk, block by block.",
             )
 
     def needs(self, size: int) -> dict[str, int]:

@@ -21,6 +21,7 @@ from smidgen.models.streamed import INDEX, StreamedModel, open_local
 from smidgen.progress import Event
 from smidgen.shrink.quantize.quantize import Quantize
 from smidgen.shrink.quantize.sensitivity import head_moments
+from smidgen.shrink.quantize.sequential import memory_bytes
 
 KINDS = {
     "llama": {"tie_word_embeddings": False},
@@ -222,3 +223,10 @@ def test_weights_laid_out_otherwise_are_refused(folder_of):
 def test_the_origin_is_the_one_of_a_model_in_memory(folder_of):
     local = replace(local_of(folder_of()), licence="mit", base_model="org/name")
     assert open_local(local).lineage == load_local(local).lineage
+
+
+def test_the_memory_foretold_does_not_grow_with_depth(tiny_model):
+    few, many = (tiny_model(num_hidden_layers=layers, tie_word_embeddings=False) for layers in (1, 6))
+    for solver in ("gptq", "nearest"):
+        assert memory_bytes(few, 1000, solver) == memory_bytes(many, 1000, solver) < memory_bytes(few, 9000, solver)
+    assert memory_bytes(few, 1000, "nearest") < memory_bytes(few, 1000, "gptq")
