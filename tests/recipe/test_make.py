@@ -82,7 +82,7 @@ def test_the_folder_holds_what_is_promised(stored, cut, fewer_tokens):
     card = (cut.folder / "README.md").read_text()
     assert "license: mit" in card and "base_model: org/tiny" in card
     assert (cut.folder / "LICENSE").read_text() == "Do as you like.\n"
-    assert 'LICENSE """Do as you like."""' in (cut.folder / "Modelfile").read_text()
+    assert "LICENSE Do as you like." in (cut.folder / "Modelfile").read_text()
 
 
 def test_it_is_told_what_of_the_data_was_used(stored, cut):

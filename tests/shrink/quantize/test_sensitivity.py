@@ -7,9 +7,9 @@ import torch
 
 from smidgen import divergence
 from smidgen.errors import InvalidInput
+from smidgen.shrink.hessian import inverse_factor
 from smidgen.shrink.quantize import sensitivity as sensitivity_file
 from smidgen.shrink.quantize.sensitivity import costs_of, factors, head_moments, probe
-from smidgen.shrink.hessian import inverse_factor
 
 
 @pytest.fixture(autouse=True)
