@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smidgen.cli.main import main
 from smidgen.errors import DamagedFile, InvalidInput
 from smidgen.models.reference import parse
 from smidgen.models.sources import fetch
@@ -98,3 +99,26 @@ def test_a_model_that_lost_a_part_is_said_to_be_damaged_and_not_listed(ollama: P
     with pytest.raises(DamagedFile, match=r"ollama pull llama3\.2:3b"):
         store.resolve("llama3.2:3b")
     assert "llama3.2:3b" not in [model.name for model in store.list()]
+
+
+def test_the_command_line_lists_its_models_and_shows_who_keeps_them(ollama: Path, capsys: Any) -> None:
+    assert main(["list", "--json"]) == 0
+    listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)["models"]}
+    assert (listed["me/mine:latest"]["format"], listed["me/mine:latest"]["kept_by"]) == ("gguf", "ollama")
+    assert main(["list"]) == 0
+    assert "kept by" in capsys.readouterr().out
+    assert main(["rm", "me/mine"]) == 2
+    assert "kept by Ollama" in capsys.readouterr().err
+
+
+def test_its_models_run_where_they_lie(ollama: Path, smollm2_gguf: Path, capsys: Any) -> None:
+    layers = {"model": b"", "template": b"{{ .Prompt }}", "params": b'{"temperature": 0, "num_predict": 2}'}
+    add(ollama, "registry.ollama.ai/library/tiny/latest", layers)
+    place = ollama / "manifests" / "registry.ollama.ai" / "library" / "tiny" / "latest"
+    manifest = json.loads(place.read_text())
+    digest = smollm2_gguf.resolve().name.removeprefix("sha256-")
+    (ollama / "blobs" / f"sha256-{digest}").symlink_to(smollm2_gguf)
+    manifest["layers"][0] |= {"digest": f"sha256:{digest}", "size": smollm2_gguf.stat().st_size}
+    place.write_text(json.dumps(manifest))
+    assert main(["run", "tiny", "The capital of France is", "--json", "--quiet", "--num-ctx", "64"]) == 0
+    assert "Paris" in json.loads(capsys.readouterr().out)["response"]
