@@ -50,6 +50,8 @@ def test_the_widest_format_that_fits_is_taken_and_none_below_four_bits_without_n
     assert all(cost is None or cost.bits >= 4 for cost in wide.values())
     tight = {each.name: each.estimate for each in asked(memory=830_000_000).suggestions}
     assert tight["llama3.2:1b"] is not None and tight["llama3.2:1b"].format == "Q3_K"
+    squeezed = next(each for each in asked(memory=830_000_000).suggestions if each.name == "llama3.2:1b")
+    assert any("below 4 bits" in reason for reason in squeezed.reasons)
 
 
 def test_a_permissive_licence_is_one_that_forbids_nothing() -> None:

@@ -30,6 +30,9 @@ COMFORTABLE_SPEED = 10.0
 SOUND_BITS = 4.0
 """Bits per weight below which a model loses much."""
 
+SQUEEZED = -0.1
+"""What a model's rank loses that fits only below `SOUND_BITS`."""
+
 SPECIALIST, STRANGER = 0.15, -0.3
 """What a model's rank gains that was made for the task's kind of work, and loses that was made for another."""
 
@@ -192,6 +195,7 @@ def _rank(suggestion: Suggestion, needs: Needs) -> tuple[bool, float, float]:
     specialty = catalog.entries()[suggestion.name].specialty
     bonus = 0.0 if specialty is None else SPECIALIST if specialty in TASKS[needs.task].specialties else STRANGER
     known = suggestion.quality is not None or bonus > 0
+    bonus += SQUEEZED if suggestion.estimate and suggestion.estimate.bits < SOUND_BITS else 0.0
     memory = suggestion.estimate.memory if suggestion.estimate else float("inf")
     return (not known, -((suggestion.quality or 0.0) + bonus), memory)
 
@@ -303,6 +307,8 @@ def _suggestion(entry: catalog.Entry, needs: Needs, expected: Estimate | None) -
         reasons.append(f"licence: {entry.terms.forbids[0]}")
     elif entry.licence is None:
         reasons.append("its licence is not known here")
+    if expected is not None and expected.bits < SOUND_BITS:
+        reasons.append(f"fits only below {SOUND_BITS:g} bits per weight, which costs quality")
     if expected is not None and expected.cache is None:
         reasons.append("memory without its cache, whose size is not known here")
     steps = [f"smidgen pull {entry.reference}"]
