@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import InvalidInput
 from smidgen.models.model import Model
 from smidgen.progress import Progress, silent, track
+from smidgen.shrink.quantize import folding
 
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.models.anatomy import Anatomy, Block
+    from smidgen.models.anatomy import Block
 
-NORMS = ("attention_input", "mlp_input")
 SMALLEST = 1e-5
 
 
@@ -62,7 +62,7 @@ def smoothed(model: Model, windows: torch.Tensor, *, strength: float = 0.5, prog
 
     Input channel j of the layers behind a norm is divided by s_j = max|X_j|**strength / max|W_j|**(1 - strength), in
     the norm's weight, and the column j of the layers is multiplied by it; what feeds an MLP's last layer likewise in
-    the rows of its up projection. The model computes the same as before. Blocks with experts stay as they are. Source:
+    the rows of its up projection; experts stay as they are. The model computes the same as before. Source:
     SmoothQuant, arXiv 2211.10438.
 
     Args:
@@ -79,42 +79,27 @@ def smoothed(model: Model, windows: torch.Tensor, *, strength: float = 0.5, prog
     """
     if not 0 <= strength <= 1:
         raise InvalidInput(f"The strength of smoothing is {strength}, expected 0 to 1.")
+    import torch
+
     highest, result = greatest_inputs(model, windows, progress), model.clone()
-    anatomy = result.anatomy
-    for block in anatomy.blocks:
-        if not block.experts:
-            _smooth_block(result, block, highest, strength, anatomy)
+    with torch.no_grad():
+        for norm, modules in folding.norms_alone(result).values():
+            folding.divide_norm(result, norm, _factor(result, modules, highest, strength))
+        for block in result.anatomy.blocks:
+            if not block.experts and {"up", "down"} <= set(block.projections):
+                _smooth_mlp(result, block, highest, strength)
     return replace(result, packed={}).with_step("smooth", strength=strength)
 
 
-def _smooth_block(
-    model: Model, block: Block, highest: Mapping[str, torch.Tensor], strength: float, anatomy: Anatomy
-) -> None:
-    import torch
-
-    sites = {site.name.rpartition(".")[2]: site for site in anatomy.sites() if site.block == block.index}
-    with torch.no_grad():
-        for role in NORMS:
-            if role not in sites or role not in block.norm_before:
-                continue
-            factor = _factor(model, sites[role].modules, highest, strength)
-            norm = model.weight(f"{block.norm_before[role]}.weight")
-            norm.copy_((norm + anatomy.norm_offset) / factor - anatomy.norm_offset)
-            _divide_bias(model, block.norm_before[role], factor)
-        if "down" in block.projections and "up" in block.projections:
-            down, up = block.projections["down"], block.projections["up"]
-            factor = _factor(model, [down.path], highest, strength)
-            first, last = up.rows or (0, len(model.weight(up.weight)))
-            model.weight(up.weight)[first:last] /= factor[:, None]
-            bias = model.module.get_submodule(up.path).bias
-            if bias is not None:
-                bias[first:last] /= factor
-
-
-def _divide_bias(model: Model, path: str, factor: torch.Tensor) -> None:
-    bias = getattr(model.module.get_submodule(path), "bias", None)
+def _smooth_mlp(model: Model, block: Block, highest: Mapping[str, torch.Tensor], strength: float) -> None:
+    """Divide what the up projection gives by what the columns of the down projection are multiplied by."""
+    down, up = block.projections["down"], block.projections["up"]
+    factor = _factor(model, [down.path], highest, strength)
+    first, last = up.rows or (0, len(model.weight(up.weight)))
+    model.weight(up.weight)[first:last] /= factor[:, None]
+    bias = model.module.get_submodule(up.path).bias
     if bias is not None:
-        bias /= factor
+        bias[first:last] /= factor
 
 
 def _factor(model: Model, paths: Sequence[str], highest: Mapping[str, torch.Tensor], strength: float) -> torch.Tensor:

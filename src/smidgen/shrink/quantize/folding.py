@@ -19,6 +19,29 @@ if TYPE_CHECKING:
 READING = ("attention_input", "mlp_input")
 
 
+def norms_alone(model: Model) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the norm and the modules of every site that alone reads a norm, by the site's name."""
+    blocks = model.anatomy.blocks
+    found = {}
+    for site in model.anatomy.sites():
+        role = site.name.rpartition(".")[2]
+        if site.block is None or role not in READING or ".experts." in site.name:
+            continue
+        block = blocks[site.block]
+        if role in block.norm_before and block.router not in site.modules:
+            found[site.name] = (block.norm_before[role], site.modules)
+    return found
+
+
+def divide_norm(model: Model, path: str, scales: torch.Tensor) -> None:
+    """Let a norm give each channel divided by its scale, in place."""
+    offset = model.anatomy.norm_offset
+    norm = model.module.get_submodule(path)
+    norm.weight.copy_((norm.weight + offset) / scales - offset)
+    if getattr(norm, "bias", None) is not None:
+        norm.bias.div_(scales)
+
+
 class Folding:
     """Changes norms and matrices of a model as a solver asks for, while the model is being run.
 
@@ -38,20 +61,7 @@ class Folding:
             )
         self.model, self.chosen, self.solver = model, chosen, solver
         self.found: dict[str, torch.Tensor] = {}
-        self.norms = self._norms() if solver.folds else {}
-
-    def _norms(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Return the norm and the modules of every site that alone reads a norm."""
-        blocks = self.model.anatomy.blocks
-        found = {}
-        for site in self.model.anatomy.sites():
-            role = site.name.rpartition(".")[2]
-            if site.block is None or role not in READING or ".experts." in site.name:
-                continue
-            block = blocks[site.block]
-            if role in block.norm_before and block.router not in site.modules:
-                found[site.name] = (block.norm_before[role], site.modules)
-        return found
+        self.norms = norms_alone(model) if solver.folds else {}
 
     def scales(self, site: str, names: Sequence[str], moments: torch.Tensor) -> torch.Tensor | None:
         """Scale a site's matrices and its norm; returns what its inputs must be divided by in this pass."""
@@ -69,16 +79,9 @@ class Folding:
             norm, modules = self.norms[site]
             for path in modules:
                 self.model.weight(f"{path}.weight").mul_(scales)
-            self._divide(norm, scales)
+            divide_norm(self.model, norm, scales)
             self.found[site] = scales
         return scales
-
-    def _divide(self, path: str, scales: torch.Tensor) -> None:
-        offset = self.model.anatomy.norm_offset
-        norm = self.model.module.get_submodule(path)
-        norm.weight.copy_((norm.weight + offset) / scales - offset)
-        if getattr(norm, "bias", None) is not None:
-            norm.bias.div_(scales)
 
     def hooks(self, site: Site) -> list[Any]:
         """Divide what the site's other modules read, which was computed before the norm was changed."""
