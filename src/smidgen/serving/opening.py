@@ -59,7 +59,12 @@ def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSetti
         EngineFailed: The engine refuses it.
     """
     context = context_of(model, options, settings)
+    threads = options.values.get("num_thread") or settings.threads
     path = runnable_path(model, store)
+    if options.purpose == "score":
+        from smidgen.serving.scoring import open_scorer
+
+        return open_scorer(model, path, context, threads)
     if path is not None and path.is_file():
         from smidgen.serving.llama_runner import LlamaRunner
 
@@ -67,7 +72,6 @@ def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSetti
     from smidgen.inference.engine import open_engine
     from smidgen.serving.runner import EngineRunner
 
-    threads = options.values.get("num_thread") or settings.threads
     if path is None:
         return EngineRunner(open_engine("echo", context=context), context, settings.slots)
     return EngineRunner(open_engine(path, engine="torch", threads=threads, context=context), context, 1)

@@ -12,6 +12,7 @@ import math
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from smidgen.errors import EngineFailed, Unsupported
@@ -89,6 +90,7 @@ class ScoringRunner:
     """
 
     lays_out: bool = False
+    slots: int = 1
 
     def __init__(self, scorer: Scorer, context: int, load_seconds: float) -> None:
         self.context: int | None = context
@@ -141,19 +143,31 @@ class ScoringRunner:
         self._scorer.close()
 
 
-def open_scorer(model: ServedModel, context: int, threads: int | None) -> ScoringRunner:
+def open_scorer(model: ServedModel, path: Path | None, context: int, threads: int | None) -> ScoringRunner:
     """Load a model for scoring.
 
+    Args:
+        model: The model.
+        path: The file or folder that its engine opens; None for the echo engine.
+        context: Tokens that one prompt may have.
+        threads: Threads to compute with; the physical cores where None.
+
     Raises:
+        Unsupported: The model has adapters, which would be left out.
         EngineFailed: The engine refuses it.
     """
-    if model.path is None:
+    if path is None:
         from smidgen.inference.engines.echo import Echo
 
         return ScoringRunner(EchoScorer(Echo()), context, 0.0)
+    if model.facts.get("adapters"):
+        raise Unsupported(
+            f"{model.name} cannot score prompts: its adapters are kept apart.",
+            remedy="Work them in: smidgen merge ADAPTER --into MODEL.",
+        )
     from smidgen.inference.scoring import PromptScorer
 
-    opened = PromptScorer(model.path, threads=threads or None, context=context)
+    opened = PromptScorer(path, threads=threads or None, context=context)
     return ScoringRunner(EngineScorer(opened), context, opened.load_seconds)
 
 
