@@ -17,7 +17,6 @@ from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models import experts, families, packed, uneven
 from smidgen.models.checkpoint import safetensors, tokenizer
 from smidgen.models.facts import published_as
-from smidgen.models.gguf_weights import GgufWeights
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model, PackedTensor
 
@@ -103,6 +102,8 @@ class GgufFileWeights:
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """Return weights as float32."""
         import torch
+
+        from smidgen.models.gguf_weights import GgufWeights
 
         return GgufWeights.open(self.path).read(names, torch.float32)
 
@@ -273,6 +274,8 @@ def _open_folder(folder: Path) -> StreamedModel:
 
 
 def _open_gguf(path: Path) -> StreamedModel:
+    from smidgen.models.gguf_weights import GgufWeights
+
     opened = GgufWeights.open(path)
     metadata, module = opened.file.metadata, shell(opened.config, opened.family)
     kinds: dict[str, int] = {}
