@@ -46,7 +46,7 @@ def inverse_factor(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Ten
         del damped
         if not failed:
             upper = _reversed_inverse(lower)
-            if bool(upper.isfinite().all()):
+            if bool(upper.sum(dtype=torch.float64).isfinite()):  # of all of them, without a copy
                 return upper
         damping = max(10 * damping, DAMPING)
     raise InvalidInput(
