@@ -298,7 +298,9 @@ def test_a_conversation_in_a_real_terminal(smidgen_home):
                 break
         assert process.wait(30) == 0
     os.close(parent)
-    assert seen.count(b"good day") >= 2
+    shown = seen.decode(errors="replace").replace("\r", "")
+    assert shown.count("good day") >= 2 and "\ntwo\nlines\n" in shown
+    assert "There is no setting 'nothing'." in shown
     assert "good day" in (smidgen_home / "history").read_text()
 
 

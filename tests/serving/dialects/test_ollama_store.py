@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ollama
 import pytest
 
 from smidgen.models.checkpoint import gguf
@@ -177,3 +178,20 @@ def test_a_client_that_leaves_stops_the_pull(client: httpx.Client, store: Store,
         next(answer.iter_lines())
     registry.cuts = 0
     assert client.post("/api/pull", json={"model": "llama3.2", "stream": False}).json() == {"status": "success"}
+
+
+def test_ollama_s_own_client_creates_pulls_and_pushes(
+    store: Store, serve: Any, registry: Any, weights: bytes, tmp_path: Path
+) -> None:
+    registry.add("library/llama3.2:latest", {"model": weights})
+    with serve(store) as address, ollama.Client(host=address, trust_env=False) as client:
+        assert [part.status for part in client.pull("llama3.2", stream=True)][-1] == "success"
+        blob = client.create_blob(tmp_path / "model.gguf")
+        assert client.create("me/mine", files={"m.gguf": blob}, system="Shout.").status == "success"
+        parts = list(client.create("me/second", from_="me/mine", parameters={"top_k": 3}, stream=True))
+        assert parts[-1].status == "success"
+        assert client.push("me/second").status == "success" and registry.manifests["me/second:latest"]
+        with pytest.raises(ollama.ResponseError, match="nothing"):
+            client.pull("ollama:nothing")
+    assert store.resolve("me/second").facts["system"] == "Shout."
+    assert store.resolve("me/second").facts["parameters"] == {"top_k": 3}
