@@ -28,7 +28,7 @@ def test_a_folder_is_turned_into_a_gguf_and_answers(stored: str, ask: Any, smidg
     asked = {"model": "Tiny", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
     answer: httpx.Response = ask("POST", "/api/chat", asked, threads=1)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["eval_count"] == 3
+    assert 1 <= answer.json()["eval_count"] <= 3
     assert len(list((smidgen_home / "cache").glob("*.gguf"))) == 1
 
 

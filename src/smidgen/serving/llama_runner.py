@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
-from smidgen.errors import SmidgenError, Unsupported
+from smidgen.errors import EngineFailed, SmidgenError, Unsupported
 from smidgen.inference.llama_server import completion_fields
 from smidgen.serving.exchange import FinalEvent, Reason, TextEvent, TokenLogprob
 from smidgen.serving.faults import ContextExceeded
+from smidgen.serving.loopback import Loopback
 from smidgen.serving.runner import Prompt, Sampling
 
 if TYPE_CHECKING:
@@ -47,14 +47,7 @@ class LlamaRunner:
         self.load_seconds = server.load_seconds
         self.server = server
         self._begins: str | None = None
-        self._client = httpx.AsyncClient(
-            base_url=server.address,
-            headers=server.headers,
-            timeout=httpx.Timeout(None, connect=10.0),
-            # The server closes a connection that lies idle just when the next request may take it.
-            limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=False,
-        )
+        self._loopback = Loopback(server.address, server.headers)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
         """Write; closing the generator ends the connection, which frees the server's slot.
@@ -67,10 +60,10 @@ class LlamaRunner:
         route, fields = await self._request(prompt, sampling)
         guard = _RepetitionGuard()
         try:
-            async with self._client.stream("POST", route, json=fields) as response:
-                if response.status_code != 200:
-                    raise self._refusal(response.status_code, await response.aread())
-                async for event in _events(response.aiter_lines()):
+            async with self._loopback.post(route, fields) as reply:
+                if reply.status != 200:
+                    raise self._refusal(reply.status, await reply.body())
+                async for event in _events(reply.lines()):
                     if "error" in event:
                         raise self._refusal(500, json.dumps(event).encode())
                     if event["content"]:
@@ -79,12 +72,11 @@ class LlamaRunner:
                         yield _final(event)
                         return
                     if guard.trips(event["content"]):
-                        generated = event["tokens_predicted"]
-                        yield FinalEvent("length", event["tokens_evaluated"], generated)
+                        yield FinalEvent("length", event["tokens_evaluated"], event["tokens_predicted"])
                         return
-        except httpx.HTTPError as error:
-            raise self.server.broken_off(error) from error
-        raise self.server.broken_off(EOFError("it ended without its last part"))
+        except (OSError, EOFError) as error:
+            raise await self._broken_off(error) from error
+        raise await self._broken_off(EOFError("it ended without its last part"))
 
     async def tokenize(self, text: str) -> list[int]:
         """Cut a laid out text into tokens, special ones read as such, with those that stand before every text."""
@@ -167,13 +159,18 @@ class LlamaRunner:
 
     async def _ask(self, route: str, fields: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = await self._client.post(route, json=fields)
-        except httpx.HTTPError as error:
-            raise self.server.broken_off(error) from error
-        if response.status_code != 200:
-            raise self._refusal(response.status_code, response.content)
-        answer: dict[str, Any] = response.json()
+            async with self._loopback.post(route, fields) as reply:
+                body = await reply.body()
+        except (OSError, EOFError) as error:
+            raise await self._broken_off(error) from error
+        if reply.status != 200:
+            raise self._refusal(reply.status, body)
+        answer: dict[str, Any] = json.loads(body)
         return answer
+
+    async def _broken_off(self, error: Exception) -> EngineFailed:
+        """Build the error for a connection that broke, without holding up the others."""
+        return await asyncio.to_thread(self.server.broken_off, error)
 
     def _refusal(self, status: int, body: bytes) -> SmidgenError:
         try:
@@ -196,12 +193,12 @@ class _RepetitionGuard:
         return self._count > MOST_REPEATS
 
 
-async def _events(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
+async def _events(lines: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
     """Read server-sent events."""
     async for line in lines:
-        if line.startswith("data: "):
+        if line.startswith(b"data: "):
             yield json.loads(line[6:])
-        elif line.startswith("error: "):
+        elif line.startswith(b"error: "):
             yield {"error": json.loads(line[7:])}
 
 
