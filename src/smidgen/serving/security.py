@@ -17,6 +17,7 @@ from starlette.responses import Response
 from smidgen.errors import InvalidInput
 from smidgen.serving.faults import NotAllowed
 from smidgen.serving.settings import ServingSettings
+from smidgen.serving.web import PREFIX
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from smidgen.errors import SmidgenError
 
 OPEN_PATHS = ("/", "/health")
-"""Paths that may be read without the key: they tell nothing but that the server is there."""
+"""Paths that may be read without the key: they tell nothing but that the server is there. So may the page's files."""
 
 _OWN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")
 _OWN_SUFFIXES = (".localhost", ".local", ".internal")
@@ -113,7 +114,8 @@ class Guard:
         if scope["method"] == "OPTIONS" and origin and "access-control-request-method" in headers:
             return _preflight(headers.get("access-control-request-headers", ""))
         key = self._settings.api_key
-        reads_openly = path in OPEN_PATHS and scope["method"] in ("GET", "HEAD")
+        is_open = path in OPEN_PATHS or path.startswith(PREFIX)
+        reads_openly = is_open and scope["method"] in ("GET", "HEAD")
         if key is not None and not reads_openly and not has_key(headers, key):
             answer = self._refuse(path, NotAllowed("invalid API key", 401))
             answer.headers["WWW-Authenticate"] = "Bearer"

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.serving import web
 from smidgen.serving.dialects import _ollama_models as models
 from smidgen.serving.dialects._ollama_fields import (
     Chat,
@@ -81,7 +82,10 @@ class Ollama:
 
 
 async def _running(http: Request) -> Response:
-    return PlainTextResponse("Ollama is running")
+    """Show browsers the web page, and tell everybody else what Ollama's clients look for."""
+    if web.wants_page(http.headers.get("accept", "")):
+        return web.answer(http, web.assets()[web.PAGE], Vary="Accept")
+    return PlainTextResponse("Ollama is running", headers={"Vary": "Accept"})
 
 
 async def _version(http: Request) -> Response:
