@@ -23,6 +23,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "text.txt").write_text("no model")
     (folder / "out" / "model").mkdir(parents=True)
     (folder / "out" / "model" / "config.json").write_text("{}")
+    for name in ("out", "my models"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "config.json").write_text("{}")
     (folder / "made").mkdir()
     (folder / "made" / "model.gguf").write_bytes(b"GGUF")
     (folder / "empty").mkdir()
@@ -69,6 +72,10 @@ def test_a_reference_reads_as_it_was_written(text: str) -> None:
         ("out/model", "folder", "out/model"),
         ("out/model/", "folder", "out/model"),
         ("./made", "gguf", "made/model.gguf"),
+        ("made", "gguf", "made/model.gguf"),
+        ("out", "folder", "out"),
+        ("my models", "folder", "my models"),
+        ("blob", "gguf", "blob"),
     ],
 )
 def test_places_are_understood(here: Path, text: str, kind: str, place: str) -> None:
@@ -88,6 +95,13 @@ def test_stored_names_are_found_in_any_case_and_default_to_latest(tmp_path: Path
         parse("my-modle:v2", store)
 
 
+def test_a_name_counts_before_a_folder_of_that_name(here: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.add("made", {"tiny.gguf": here / "tiny.gguf"}, {})
+    assert parse("made", store) == Reference("store", "made:latest")
+    assert parse("./made", store).path == here / "made" / "model.gguf"
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
@@ -95,7 +109,8 @@ def test_stored_names_are_found_in_any_case_and_default_to_latest(tmp_path: Path
         ("  ", InvalidInput, "names no model"),
         ("a\0b", InvalidInput, "names no model"),
         ("smolm2:135m", ReferenceNotFound, "Did you mean 'smollm2:135m'"),
-        ("made", ReferenceNotFound, r"write './made'"),
+        ("empty", InvalidInput, "no config.json"),
+        ("text.txt", InvalidInput, "not a GGUF"),
         ("a b", InvalidInput, "is not a name"),
         ("a:b:c", InvalidInput, "is not a name"),
         ("..:x", InvalidInput, "is not a name"),

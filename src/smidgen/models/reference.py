@@ -67,9 +67,10 @@ def parse(text: str, store: Store | None = None) -> Reference:
     ``smollm2:135m`` is in the catalog or the store, ``ollama:llama3.2`` (or ``llama3.2``, where the catalog has a
     model of that name without the tag) in Ollama's registry, ``qwen3:0.6b`` a model of the catalog that the hub has,
     ``hf:org/name@revision`` (or ``org/name``, where no such
-    folder is here) on the hub, ``hf:org/name/file.gguf`` one file there, ``./folder`` and ``file.gguf`` on this
-    machine. A folder without ``config.json`` that holds exactly one GGUF file stands for that file. A model on this
-    machine that is stored hierarchically may be read at fewer bits, as ``small@4bit``.
+    folder is here) on the hub, ``hf:org/name/file.gguf`` one file there, ``./folder`` (or ``folder``, where nothing
+    else has that name) and ``file.gguf`` on this machine. A folder without ``config.json`` that holds exactly one GGUF
+    file stands for that file. A model on this machine that is stored hierarchically may be read at fewer bits, as
+    ``small@4bit``.
 
     Args:
         text: The reference. Case does not matter in names.
@@ -164,18 +165,19 @@ def _named(text: str, store: Store | None) -> Reference:
     lowered = text.lower()
     if lowered in catalog.packaged():
         return Reference("catalog", lowered)
-    stored = (store or Store()).names()
-    name = str(StoreName.parse(text))
-    if name in stored:
-        return Reference("store", name)
+    if stored := _stored_name(text, store):
+        return Reference("store", stored)
+    here = os.path.exists(text)
+    if not here:
+        StoreName.parse(text)  # says what a name may consist of
     if lowered in catalog.entries():
         return _hub(catalog.entries()[lowered].reference)
     if lowered.partition(":")[0] in {name.partition(":")[0] for name in catalog.entries()}:
         return Reference("ollama", text)
-    if os.path.exists(text):
-        raise ReferenceNotFound(f"There is no model {text!r}.", remedy=f"For the folder of that name write './{text}'.")
+    if here:
+        return _local(text)
     near = difflib.get_close_matches(lowered, catalog.entries(), n=3)
-    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *stored, *near})
+    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *(store or Store()).names(), *near})
 
 
 def _local(text: str) -> Reference:

@@ -196,6 +196,11 @@ def test_counts_that_do_not_fit_the_model_are_refused(tiny_model, windows, step,
         step.apply(tiny_model(vocab_size=1024), windows)
 
 
+def test_a_model_that_needs_all_it_has_is_not_told_to_keep_fewer(tiny_model, windows):
+    with pytest.raises(InvalidInput, match="None can go"):
+        Prune("layer", "l2", keep=1).apply(tiny_model(num_hidden_layers=1), windows)
+
+
 def test_a_rounded_count_is_reported_and_recorded(tiny_model, windows):
     events = []
     result = Prune("neuron", "l2", keep=100).apply(tiny_model(), windows, progress=events.append)

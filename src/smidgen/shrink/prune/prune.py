@@ -251,9 +251,10 @@ l1, l2, relu, taylor, wanda.
             raise InvalidInput(f"'chosen' names {self.chosen[-1]}, and the model has {present:,} {structure.unit}.")
         keep = self.keep if self.chosen is not None else _rounded(structure, self.keep, model)
         if self.keep >= present or keep < least or self.keep < least:
+            able = f"Keep at least {least:,} and fewer than {present:,}."
             raise InvalidInput(
                 f"{self.keep:,} of {present:,} {structure.unit} cannot be kept.",
-                remedy=f"Keep at least {least:,} and fewer than {present:,}.",
+                remedy=able if least < present else "None can go: this model needs all it has. Cut something else.",
             )
         if keep != self.keep:
             progress(Event("pruning", note=f"{self.keep:,} {structure.unit} rounded to {keep:,}"))
