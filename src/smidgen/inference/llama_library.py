@@ -67,6 +67,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "llama_get_logits": (POINTER(c_float), [c_void_p]),
     "llama_get_memory": (c_void_p, [c_void_p]),
     "llama_memory_clear": (None, [c_void_p, c_bool]),
+    "llama_memory_seq_rm": (c_bool, [c_void_p, c_int32, c_int32, c_int32]),
     "llama_vocab_n_tokens": (c_int32, [c_void_p]),
     "llama_vocab_bos": (c_int32, [c_void_p]),
     "llama_vocab_get_add_bos": (c_bool, [c_void_p]),
@@ -150,6 +151,11 @@ class LlamaLibrary:
     def clear(self) -> None:
         """Forget what was read."""
         self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
+
+    def rewind(self, position: int) -> bool:
+        """Forget what was read from a position on; False where the model cannot, which then is in no usable state."""
+        memory = self._library.llama_get_memory(self._context)
+        return bool(self._library.llama_memory_seq_rm(memory, 0, position, -1))
 
     def read(self, ids: Sequence[int], position: int, first_row: int) -> NDArray[numpy.float32]:
         """Read up to `CHUNK` tokens after what was read before.

@@ -95,6 +95,19 @@ class LikeliestTokens:
     log_probabilities: NDArray[numpy.float32]
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How likely an ending of a prompt is.
+
+    Attributes:
+        log_probability: ln p of all its tokens given the prompt, in nats.
+        greedy: Whether every token of it is the likeliest one at its place.
+    """
+
+    log_probability: float
+    greedy: bool
+
+
 class PromptScorer:
     """A model, loaded in a child process, that scores tokens. A context manager.
 
@@ -216,6 +229,33 @@ class PromptScorer:
             self._receive_array(numpy.empty(shape, numpy.int64)),
             self._receive_array(numpy.empty(shape, numpy.float32)),
         )
+
+    def endings(
+        self, questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], *, shared: Sequence[int] = ()
+    ) -> list[list[Ending]]:
+        """Return how likely endings of prompts are, each prompt read once and what prompts share once for all.
+
+        Args:
+            questions: For each its prompt, at least 1 token behind what is shared, and its endings, each at least 1.
+            shared: Tokens that stand before every prompt.
+
+        Returns:
+            For each question one value per ending.
+
+        Raises:
+            InvalidInput: Too few or too many tokens, or an unknown one.
+        """
+        before = [int(token) for token in shared]
+        sent = []
+        for prompt, endings in questions:
+            if not prompt or not all(len(ending) for ending in endings):
+                raise InvalidInput("A prompt or an ending without tokens cannot be scored.")
+            for ending in endings:  # the last token of an ending is never read
+                self._checked([*before, *prompt, *ending], self.context + 1)
+            sent.append([[int(token) for token in prompt], [[int(token) for token in each] for each in endings]])
+        answer = self._ask(do="endings", shared=before, questions=sent)
+        found = iter([Ending(*each) for each in zip(answer["values"], answer["greedy"], strict=True)])
+        return [[next(found) for _ in endings] for _, endings in questions]
 
     def time_prefill(self, tokens: int = 512) -> float:
         """Return the seconds that reading a prompt takes, as llama-bench's pp test does it.

@@ -71,6 +71,62 @@ def likeliest(logits: NDArray[numpy.float32], count: int) -> tuple[NDArray[numpy
     return tokens, values
 
 
+def score_endings(
+    library: LlamaLibrary | TorchLibrary, shared: list[int], questions: list[tuple[list[int], list[list[int]]]]
+) -> list[list[tuple[float, bool]]]:
+    """Score the endings of prompts, what is common read once where the model can forget the rest again.
+
+    Args:
+        library: The model.
+        shared: Tokens before every prompt.
+        questions: Each question's prompt and endings.
+
+    Returns:
+        For each ending ln p of it, in nats, and whether every token of it is the likeliest.
+    """
+    found = []
+    library.clear()
+    _read(library, shared, 0)
+    for prompt, endings in questions:
+        position = len(shared) + len(prompt)
+        _rewind(library, shared)
+        first = _read(library, prompt, len(shared))[-1:]
+        scored, read_on = [], False
+        for ending in endings:
+            rows = first
+            if len(ending) > 1:
+                if read_on:
+                    _rewind(library, [*shared, *prompt])
+                rows, read_on = numpy.concatenate([first, _read(library, ending[:-1], position, every=True)]), True
+            targets = numpy.array(ending, numpy.int64)
+            total = float(log_probabilities(rows, targets).sum(dtype=numpy.float64))
+            scored.append((total, bool((rows.argmax(axis=1) == targets).all())))
+        found.append(scored)
+    return found
+
+
+def _rewind(library: LlamaLibrary | TorchLibrary, ids: list[int]) -> None:
+    """Bring the model to where it has read these tokens, which are the first of what it has read."""
+    if ids and library.rewind(len(ids)):
+        return
+    library.clear()
+    _read(library, ids, 0)
+
+
+def _read(
+    library: LlamaLibrary | TorchLibrary, ids: list[int], position: int, *, every: bool = False
+) -> NDArray[numpy.float32]:
+    """Read tokens chunk by chunk; return a copy of the logits of the last of them, or of every one."""
+    rows = numpy.empty((0, library.vocabulary_size), numpy.float32)
+    for begin in range(0, len(ids), CHUNK):
+        chunk = ids[begin : begin + CHUNK]
+        last = begin + len(chunk) == len(ids)
+        first_row = 0 if every else len(chunk) - 1 if last else len(chunk)
+        found = library.read(chunk, position + begin, first_row)
+        rows = numpy.concatenate([rows, found]) if every else numpy.array(found)
+    return rows
+
+
 class Scorer:
     """Answers the parent's requests about one model."""
 
@@ -126,6 +182,11 @@ class Scorer:
             tokens.append(best)
             values.append(probabilities)
         self._parent.answer([*chosen, *tokens, *values])
+
+    def endings(self, shared: list[int], questions: list[tuple[list[int], list[list[int]]]]) -> None:
+        """Answer with how likely each question's endings are."""
+        found = [each for question in score_endings(self._library, shared, questions) for each in question]
+        self._parent.answer(values=[each[0] for each in found], greedy=[each[1] for each in found])
 
     def prefill(self, tokens: int) -> None:
         """Answer with the seconds that reading a prompt takes."""
@@ -183,6 +244,7 @@ _ANSWERS: dict[str, Any] = {
         Scorer.logits,
         Scorer.log_probabilities,
         Scorer.likeliest_tokens,
+        Scorer.endings,
         Scorer.prefill,
         Scorer.decode,
         Scorer.peak,

@@ -100,6 +100,14 @@ class TorchLibrary:
 
         self._cache = DynamicCache(config=self._module.config)
 
+    def rewind(self, position: int) -> bool:
+        """Forget what was read from a position on; False where the model cannot, which then is in no usable state."""
+        try:
+            self._cache.crop(position)
+        except (ValueError, NotImplementedError):  # a window that slid on has lost what lay before it
+            return False
+        return bool(self._cache.get_seq_length() == position)
+
     def read(self, ids: Sequence[int], position: int, first_row: int) -> NDArray[numpy.float32]:
         """Read up to `CHUNK` tokens after what was read before.
 
