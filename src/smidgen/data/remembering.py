@@ -14,6 +14,43 @@ from smidgen.models.files import make_folder, writing_error
 Answer = TypeVar("Answer", str, float)
 
 
+class Notebook:
+    """Answers in a file, each under the question's name.
+
+    Every answer is one line, on the disk before it counts as known. A line that a kill cut short is taken away.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        path: The file.
+        known: The answers by their question.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "answers.jsonl"
+        >>> Notebook(path).keep("1 + 1", 2)
+        >>> Notebook(path).known
+        {'1 + 1': 2}
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_folder(path.parent)
+        self.known: dict[str, Any] = dict(_read(path)) if path.is_file() else {}
+
+    def keep(self, key: str, answer: Any) -> None:
+        """Add an answer, plain data for JSON."""
+        try:
+            with open(self.path, "a", encoding="ascii") as file:
+                file.write(json.dumps([key, answer]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise writing_error(self.path, error) from error
+        self.known[key] = answer
+
+
 class RememberingWriter:
     """Answers what was asked before from a file, and asks the writer for the rest.
 
@@ -38,9 +75,7 @@ class RememberingWriter:
     """
 
     def __init__(self, writer: Writer, path: Path) -> None:
-        self.writer, self.path = writer, path
-        make_folder(path.parent)
-        self.known: dict[str, Any] = dict(_read(path)) if path.is_file() else {}
+        self.writer, self._notebook = writer, Notebook(path)
 
     def write(self, prompt: str, seed: int) -> str:
         """Continue a prompt."""
@@ -52,17 +87,9 @@ class RememberingWriter:
 
     def _once(self, question: list[str | int], ask: Callable[[], Answer]) -> Answer:
         key = json.dumps(question)
-        if key not in self.known:
-            self.known[key] = ask()
-            line = json.dumps([key, self.known[key]]) + "\n"
-            try:
-                with open(self.path, "a", encoding="ascii") as file:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise writing_error(self.path, error) from error
-        answer: Answer = self.known[key]
+        if key not in self._notebook.known:
+            self._notebook.keep(key, ask())
+        answer: Answer = self._notebook.known[key]
         return answer
 
 

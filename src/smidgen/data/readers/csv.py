@@ -24,6 +24,10 @@ class Csv:
         """Read the rows of one file, and warnings."""
         return rows_from(_records(path), path.name)
 
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+        """Read every row's place and its fields as they stand."""
+        return _records(path)
+
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     text = read_text(path)

@@ -22,6 +22,10 @@ class Jsonl:
         """Read the rows of one file, and warnings."""
         return rows_from(_records(path), path.name)
 
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Read every row's place and its fields as they stand."""
+        return _records(path)
+
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
