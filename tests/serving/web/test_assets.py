@@ -113,6 +113,26 @@ def test_the_page_has_the_colours_of_the_report() -> None:
         assert f"--{name}: {bright};" in light and f"--{name}: {dim};" in dark, name
 
 
+def brightness(colour: str) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_texts_and_borders_stand_out_enough(scheme: int) -> None:
+    style = web.assets()["style.css"].content.decode()
+    colours = {name: pair[scheme] for name, *pair in re.findall(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)", style)}
+    texts = ("ink", "muted", "accent", "bad")
+    wanted = {(text, ground): 4.5 for text in texts for ground in ("paper", "surface")}
+    wanted |= {("ink", "said"): 4.5, ("bad", "bad-soft"): 4.5, ("good", "good-soft"): 4.5, ("on-accent", "accent"): 4.5}
+    wanted |= {("edge", "paper"): 3.0, ("edge", "surface"): 3.0}
+    for (one, other), least in wanted.items():
+        dim, bright = sorted(brightness(colours[each]) for each in (one, other))
+        assert (bright + 0.05) / (dim + 0.05) >= least, (one, other)
+
+
 def test_the_files_travel_in_the_wheel() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["smidgen"]
