@@ -23,7 +23,9 @@ def command(
     The registry is the host before the name, else the one in SMIDGEN_OLLAMA_REGISTRY. Where it wants a user and a
     password, they are read from SMIDGEN_REGISTRY_USER and SMIDGEN_REGISTRY_PASSWORD.
 
-    For example: smidgen cp small localhost:5000/me/small, then smidgen push --insecure localhost:5000/me/small
+    The name says where it goes; smidgen cp gives a model another one.
+
+    For example: smidgen push --insecure localhost:5000/me/small
     """
     from smidgen.models.sources.ollama_registry import push
     from smidgen.models.store import Store
