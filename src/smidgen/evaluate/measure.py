@@ -102,8 +102,8 @@ def measure(
     if activations is not None:
         activations = formats.find(activations).name
     engine = "auto" if activations is None else "torch"
-    source = None if against is None else _facts(against, engine, offline, progress)
-    found = [_facts(model, engine, offline, progress) for model in models]
+    source = None if against is None else find_facts(against, engine, offline, progress)
+    found = [find_facts(model, engine, offline, progress) for model in models]
     work = _Work(source, read, windows, threads, progress, activations)
     qualities = [work.quality(facts) for facts in found]
     return [
@@ -229,8 +229,8 @@ def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
     return [Text.of(corpus) for corpus in corpora]
 
 
-def _facts(model: str, engine: str, offline: bool, progress: Progress) -> Facts:
-    """Return the facts of what is run of a model."""
+def find_facts(model: str, engine: str, offline: bool, progress: Progress) -> Facts:
+    """Return the facts of what is run of a model, found by name and made runnable where need be."""
     from smidgen.export import runnable
     from smidgen.models.facts import inspect
 

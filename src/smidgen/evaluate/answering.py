@@ -1,0 +1,114 @@
+"""How a model answers the questions of a benchmark: by the likelihood of given endings, or by writing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from smidgen.evaluate.benchmarks._benchmark import Answer, Question
+
+if TYPE_CHECKING:
+    from smidgen.inference.engine import Engine
+    from smidgen.inference.scoring import PromptScorer
+
+
+class Answering(Protocol):
+    """Answers questions."""
+
+    def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions that all stand behind the same text."""
+        ...
+
+
+class Likelihoods:
+    """Answers by the likelihood of each ending.
+
+    Prompt and ending are cut into tokens together, and the ending is what follows as many tokens as the prompt has
+    alone; white space at the prompt's end counts to the ending. What is longer than the context loses its beginning.
+    All this is as lm-evaluation-harness 0.4.13 does it with the model ``hf``.
+
+    Args:
+        scorer: The opened model.
+    """
+
+    def __init__(self, scorer: PromptScorer) -> None:
+        self._scorer = scorer
+        self.cut = 0
+
+    def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions that all stand behind the same text."""
+        known: dict[str, list[int]] = {}
+        pairs = [
+            self._tokens(f"{before}{prompt}", ending, known)
+            for question in questions
+            for prompt, ending in zip(question.prompts, question.endings, strict=True)
+        ]
+        # Up to where the text before ends, and not as far as it happens to go: equal bits whatever is asked together.
+        shared = _common([[*self._tokenize(before.rstrip()), -1], *(prompt for prompt, _ in pairs)])
+        asked: list[tuple[list[int], list[list[int]]]] = []
+        for prompt, ending in pairs:
+            if asked and asked[-1][0] == prompt[shared:]:
+                asked[-1][1].append(ending)
+            else:
+                asked.append((prompt[shared:], [ending]))
+        rows = self._scorer.endings(asked, shared=pairs[0][0][:shared])
+        found = iter([each for row in rows for each in row])
+        answers = []
+        for question in questions:
+            own = [next(found) for _ in question.endings]
+            answers.append(Answer(tuple(each.log_probability for each in own), tuple(each.greedy for each in own)))
+        return answers
+
+    def _tokens(self, prompt: str, ending: str, known: dict[str, list[int]]) -> tuple[list[int], list[int]]:
+        bare = prompt.rstrip()
+        if bare not in known:
+            known[bare] = self._tokenize(bare)
+        context = known[bare]
+        following = self._tokenize(prompt + ending)[len(context) :]
+        excess = len(context) + len(following) - self._scorer.context - 1
+        if excess > 0:
+            self.cut += 1
+            context = context[excess:]
+        return context, following
+
+    def _tokenize(self, text: str) -> list[int]:
+        ids = self._scorer.tokenize(text, special=True)
+        first = self._scorer.bos_token
+        return ids[1:] if first is not None and ids[:2] == [first, first] else ids
+
+
+class Writing:
+    """Answers by continuing each prompt, always with the likeliest token.
+
+    Args:
+        engine: The opened model.
+        tokens: Most tokens of an answer.
+        stops: Texts at which an answer ends.
+    """
+
+    def __init__(self, engine: Engine, tokens: int, stops: Sequence[str]) -> None:
+        from smidgen.inference.options import GenerationOptions
+
+        self._engine = engine
+        self._options = GenerationOptions(
+            temperature=0, seed=0, num_predict=tokens, repeat_penalty=1.0, stop=tuple(stops)
+        )
+
+    def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions that all stand behind the same text."""
+        return [Answer(text=self._continue(f"{before}{question.prompts[0]}")) for question in questions]
+
+    def _continue(self, prompt: str) -> str:
+        return "".join(chunk.text for chunk in self._engine.complete(prompt, self._options))
+
+
+def _common(prompts: Sequence[list[int]]) -> int:
+    """Return how many first tokens all prompts share, at least one of each left over.
+
+    Example:
+        >>> _common([[1, 2, 3], [1, 2, 4]]), _common([[1, 2], [1, 2]])
+        (2, 1)
+    """
+    shortest, longest = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    return next((place for place in range(most) if shortest[place] != longest[place]), most)

@@ -1,0 +1,352 @@
+"""Scores of models on tasks with labels, from the user's files, every answer kept so that a run can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy
+
+from smidgen.data.records import Record, read_records
+from smidgen.data.remembering import Notebook
+from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.evaluate import benchmarks
+from smidgen.evaluate.answering import Answering, Likelihoods, Writing
+from smidgen.evaluate.benchmarks._benchmark import Answer, Benchmark, Question
+from smidgen.evaluate.tally import standard_error
+from smidgen.progress import Event, Progress, silent
+
+if TYPE_CHECKING:
+    from smidgen.evaluate.paired import Difference
+
+SEED = 1234
+"""Seed with which lm-evaluation-harness draws worked examples."""
+
+LONGEST_CONTEXT = 4096
+"""Most tokens of a prompt with its ending; longer ones lose their beginning."""
+
+_TOGETHER = 16  # questions asked at a time, then kept
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over questions.
+
+    Attributes:
+        value: The mean.
+        standard_error: Its standard error, 0 for a single question.
+    """
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The questions of one file, each with the text before it.
+
+    Attributes:
+        task: Name of the benchmark.
+        file: Name of the file.
+        benchmark: The benchmark.
+        shots: Worked examples before each question.
+        questions: The questions.
+        before: For each the text before its prompt: introduction and worked examples.
+    """
+
+    task: str
+    file: str
+    benchmark: Benchmark
+    shots: int
+    questions: tuple[Question, ...]
+    before: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """How a model did on a task.
+
+    Attributes:
+        model: Its name.
+        task: Name of the benchmark.
+        file: Name of the file.
+        items: Count of questions.
+        shots: Worked examples before each.
+        main: The figure that stands for all.
+        figures: Means over the questions.
+        details: Figures that are no such means.
+        scores: Each question's figures, in the order of the file.
+        cut: Prompts that lost their beginning, not counting those answered from what was kept.
+    """
+
+    model: str
+    task: str
+    file: str
+    items: int
+    shots: int
+    main: str
+    figures: dict[str, Figure]
+    details: dict[str, Any]
+    scores: tuple[dict[str, float], ...]
+    cut: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    def against(self, source: TaskScore) -> Difference:
+        """Return how much better this model did than another on the same questions, by the main figure.
+
+        Raises:
+            InvalidInput: They answered other questions.
+        """
+        from smidgen.evaluate.paired import difference
+
+        if (self.task, self.file, self.items, self.shots) != (source.task, source.file, source.items, source.shots):
+            raise InvalidInput("Scores of other questions cannot be compared in pairs.")
+        return difference([each[self.main] for each in source.scores], [each[self.main] for each in self.scores])
+
+
+def read_exam(
+    task: str,
+    file: Path | str,
+    *,
+    examples: Path | str | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+) -> Exam:
+    """Read a task's questions.
+
+    Args:
+        task: Name of the benchmark.
+        file: The labelled rows, JSONL or CSV.
+        examples: Rows that worked examples are taken from.
+        limit: At most so many questions, the first ones of the file.
+        shots: Worked examples before each question; the task's own number where None.
+
+    Raises:
+        ReferenceNotFound: There is no such task or file; the message says what file to give.
+        InvalidInput: A row is malformed, or examples are wanted and not given.
+    """
+    benchmark = benchmarks.find(task)
+    if (limit is not None and limit < 1) or (shots is not None and shots < 0):
+        raise InvalidInput(f"A limit of {limit} and {shots} examples cannot be.", remedy="Give 1 and 0 at least.")
+    shots = benchmark.shots if shots is None else shots
+    records = _records(benchmark, task, file)
+    with _telling_fields(benchmark):
+        benchmark = benchmark.prepared(records)
+        questions = [benchmark.question(record) for record in records[:limit]]
+    pool: list[Question] = []
+    if shots:
+        if examples is None:
+            raise InvalidInput(
+                f"The task {task} is asked with {shots} worked examples, and no file of them was given.",
+                remedy="Give one with --few-shot-file, or --few-shot 0.",
+            )
+        given = _records(benchmark, task, examples)
+        with _telling_fields(benchmark):
+            pool = [benchmark.question(record) for record in given]
+    before = _examples(benchmark, questions, pool, shots)
+    return Exam(task, Path(file).name, benchmark, shots, tuple(questions), tuple(before))
+
+
+def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progress: Progress = silent) -> TaskScore:
+    """Let a model answer all questions and score its answers.
+
+    Args:
+        exam: The questions.
+        model: Its name.
+        answering: What answers.
+        notebook: Keeps every answer; what stands in it is not asked again.
+        progress: Told after each group of questions.
+    """
+    keys = [_key(exam, number) for number in range(len(exam.questions))]
+    open_ones = [number for number, key in enumerate(keys) if key not in notebook.known]
+    total, stage = len(keys), f"{exam.task} with {model}"
+    progress(Event(stage, total - len(open_ones), total, "questions"))
+    done = total - len(open_ones)
+    for before, alike in groupby(open_ones, key=lambda number: exam.before[number]):
+        numbers = list(alike)
+        for begin in range(0, len(numbers), _TOGETHER):
+            part = numbers[begin : begin + _TOGETHER]
+            answers = answering.answer(before, [exam.questions[number] for number in part])
+            for number, answer in zip(part, answers, strict=True):
+                notebook.keep(keys[number], asdict(answer))
+            done += len(part)
+            progress(Event(stage, done, total, "questions"))
+    answers = [_answer(notebook.known[key]) for key in keys]
+    scores = [exam.benchmark.score(*pair) for pair in zip(exam.questions, answers, strict=True)]
+    return TaskScore(
+        model=model,
+        task=exam.task,
+        file=exam.file,
+        items=total,
+        shots=exam.shots,
+        main=exam.benchmark.main,
+        figures={name: _figure([each[name] for each in scores]) for name in scores[0]},
+        details=exam.benchmark.summary(exam.questions, answers),
+        scores=tuple(scores),
+        cut=getattr(answering, "cut", 0),
+    )
+
+
+def measure_tasks(
+    model: str,
+    exams: Sequence[Exam],
+    *,
+    threads: int | None = None,
+    offline: bool = False,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> list[TaskScore]:
+    """Score a model on tasks, through the engine that users get.
+
+    Args:
+        model: A name, a folder or a ``.gguf`` file.
+        exams: The questions, as `read_exam` returns them.
+        threads: Threads to compute with; the physical cores where None.
+        offline: Take only what is on this machine.
+        cache: Folder that keeps answers; ``scores`` in the store where None.
+        progress: Receives reports.
+
+    Raises:
+        ReferenceNotFound: There is no such model.
+        EngineFailed: The engine refuses the file.
+
+    Example:
+        (score,) = measure_tasks("smollm2:135m", [read_exam("arc", "ARC-Easy-Test.jsonl", limit=200)])
+        print(score.figures["acc_norm"])
+    """
+    from smidgen.evaluate.measure import find_facts
+    from smidgen.models.store import default_root
+
+    facts = find_facts(model, "auto", offline, progress)
+    context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
+    notebook = Notebook((cache or default_root() / "scores") / f"{_identity(facts.path, facts.depth, context)}.jsonl")
+    with _Opened(facts.path, facts.depth, threads, context) as opened:
+        return [take(exam, model, _Lazily(opened, exam.benchmark), notebook, progress) for exam in exams]
+
+
+class _Opened:
+    """A model, loaded at most once at a time: as scorer or as writer, whichever was asked for last."""
+
+    def __init__(self, path: Path, depth: int | None, threads: int | None, context: int) -> None:
+        self.path, self.depth, self.threads, self.context = path, depth, threads, context
+        self._stack = ExitStack()
+        self._kind: tuple[Any, ...] = ()
+        self._answering: Answering | None = None
+
+    def answering(self, benchmark: Benchmark) -> Answering:
+        """Return what answers a benchmark's questions."""
+        kind = (benchmark.writes, benchmark.stops)
+        if self._answering is None or kind != self._kind:
+            self._stack.close()
+            self._kind, self._answering = kind, self._writing(*kind) if benchmark.writes else self._likelihoods()
+        return self._answering
+
+    def _likelihoods(self) -> Answering:
+        from smidgen.inference.scoring import PromptScorer, Subject
+
+        subject = Subject(self.path, depth=self.depth)
+        scorer = PromptScorer(subject, threads=self.threads, context=self.context)
+        return Likelihoods(self._stack.enter_context(scorer))
+
+    def _writing(self, tokens: int, stops: tuple[str, ...]) -> Answering:
+        from smidgen.inference.engine import open_engine
+
+        engine = open_engine(self.path, threads=self.threads, context=self.context, depth=self.depth)
+        return Writing(self._stack.enter_context(engine), tokens, stops)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+class _Lazily:
+    """Opens the model when the first question is asked that nothing is kept of, and counts what was cut."""
+
+    def __init__(self, opened: _Opened, benchmark: Benchmark) -> None:
+        self._opened, self._benchmark = opened, benchmark
+        self.cut = 0
+
+    def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions that all stand behind the same text."""
+        answering = self._opened.answering(self._benchmark)
+        earlier = getattr(answering, "cut", 0)
+        answers = answering.answer(before, questions)
+        self.cut += getattr(answering, "cut", 0) - earlier
+        return answers
+
+
+def _records(benchmark: Benchmark, task: str, file: Path | str) -> tuple[Record, ...]:
+    try:
+        return read_records(file)
+    except ReferenceNotFound as error:
+        raise ReferenceNotFound(
+            error.message,
+            remedy=f"The task {task} takes a JSONL or CSV file with {benchmark.expects} (public: {benchmark.source}).",
+        ) from None
+
+
+@contextmanager
+def _telling_fields(benchmark: Benchmark) -> Iterator[None]:
+    """Add to the error of a row what rows need."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(error.message, remedy=error.remedy or f"Each row needs {benchmark.expects}.") from None
+
+
+def _examples(benchmark: Benchmark, questions: Sequence[Question], pool: Sequence[Question], shots: int) -> list[str]:
+    """Return the text before each question: its introduction and worked examples."""
+    generator, before = random.Random(SEED), []
+    for question in questions:
+        chosen: Sequence[Question] = []
+        if shots and benchmark.draws == "first":
+            chosen = [each for each in pool if each.group == question.group][:shots]
+        elif shots:
+            chosen = generator.sample(pool, shots) if len(pool) >= shots else []
+        if len(chosen) < shots:
+            of = f" of {question.group}" if question.group else ""
+            raise InvalidInput(
+                f"The file of worked examples has fewer than {shots}{of}.", remedy="Add rows, or lower --few-shot."
+            )
+        before.append(question.introduction + "".join(f"{each.worked}\n\n" for each in chosen))
+    return before
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    return Figure(math.fsum(values) / len(values), standard_error(numpy.array(values, numpy.float64)))
+
+
+def _answer(kept: dict[str, Any]) -> Answer:
+    return Answer(tuple(kept["likelihoods"]), tuple(kept["greedy"]), kept["text"])
+
+
+def _key(exam: Exam, number: int) -> str:
+    question, benchmark = exam.questions[number], exam.benchmark
+    asked = [exam.before[number], question.prompts, question.endings, benchmark.writes, benchmark.stops]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _identity(path: Path, depth: int | None, context: int) -> str:
+    """Name what answers: the files as they are now, and the versions of what runs them."""
+    from importlib.metadata import version
+
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    engines = [version(name) for name in ("xllamacpp", "torch", "transformers")]
+    return hashlib.sha256(json.dumps([states, depth, context, engines]).encode()).hexdigest()[:32]
