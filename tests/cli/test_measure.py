@@ -45,3 +45,28 @@ def test_a_text_that_is_too_short_is_refused(tiny_gguf, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("Three short words.")
     assert main(["measure", str(tiny_gguf), "--text", str(tmp_path / "short.txt"), "-q"]) == 2
     assert "one window needs" in capsys.readouterr().err
+
+
+def test_a_task_is_scored_and_compared_with_the_source(tiny_gguf, tmp_path, capsys):
+    rows = tmp_path / "own.jsonl"
+    rows.write_text('{"prompt": "One and", "choices": ["two", "three"], "answer": 0}\n' * 2)
+    words = ["measure", str(tiny_gguf), "--task", "choices", "--task-file", str(rows), "--threads", "1", "--quiet"]
+    assert main([*words, "--limit", "1", "--json"]) == 0
+    (score,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert score["items"] == 1 and score["figures"]["acc"]["value"] in (0, 1) and score["difference"] is None
+    assert main(words) == 0
+    assert "acc_norm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--task", "arc"], "arc takes allenai/ai2_arc"),
+        (["--task", "ark", "--task-file", "x"], "Did you mean 'arc'"),
+        (["--task", "arc", "--task-file", "nothing.jsonl"], "answerKey"),
+        (["--task", "arc", "--task-file", "a", "--few-shot-file", "b", "--few-shot-file", "c"], "worked examples"),
+    ],
+)
+def test_tasks_that_cannot_be_scored_exit_2(words, part, tiny_gguf, capsys):
+    assert main(["measure", str(tiny_gguf), *words, "--quiet"]) == 2
+    assert part in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smidgen.cli import _tasks
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
 
@@ -30,15 +31,39 @@ def command(
         str | None,
         typer.Option("--activations", metavar="NAME", help="Format to round what every layer reads to, in torch."),
     ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", metavar="NAME", help="Score a task instead; may be repeated.")
+    ] = None,
+    task_file: Annotated[
+        list[str] | None,
+        typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")] = None,
+    few_shot: Annotated[
+        int | None,
+        typer.Option(
+            "--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"
+        ),
+    ] = None,
+    few_shot_file: Annotated[
+        list[str] | None,
+        typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
+    ] = None,
 ) -> None:
     """Measure models on this machine: how good, how fast, how large.
 
     With --against every model is compared with its source token by token; without it, it is measured alone. With
     --activations alone it is compared with itself: --activations integer:group=0 tells what 8-bit activations cost.
+
+    With --task the models answer labelled questions instead (arc, hellaswag, mmlu …, or your own rows), with the
+    prompts of lm-evaluation-harness; answers are kept, so that a stopped run goes on.
     """
     from smidgen.evaluate.measure import measure
 
     screen = Screen(settings.json, settings.quiet)
+    if task or task_file:
+        asked = _tasks.Asked(tuple(task or ()), tuple(task_file or ()), tuple(few_shot_file or ()), limit, few_shot)
+        return _tasks.show(models, against, asked, settings, screen)
     with screen.progress() as progress:
         measured = measure(
             *models,

@@ -1,0 +1,99 @@
+"""The part of ``smidgen measure`` that scores tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from smidgen.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from smidgen.cli.options import Settings
+    from smidgen.cli.screen import Screen
+    from smidgen.evaluate.tasks import Exam, TaskScore
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask for.
+
+    Attributes:
+        tasks: Names of benchmarks.
+        files: One for each.
+        examples: One for each, or none.
+        limit: Rows of each.
+        shots: Worked examples before each question.
+    """
+
+    tasks: tuple[str, ...]
+    files: tuple[str, ...]
+    examples: tuple[str, ...]
+    limit: int | None
+    shots: int | None
+
+
+def show(models: Sequence[str], against: str | None, asked: Asked, settings: Settings, screen: Screen) -> None:
+    """Score models on tasks and show the scores."""
+    from smidgen.evaluate.tasks import measure_tasks
+
+    exams = _exams(asked)
+    names = list(dict.fromkeys([*([against] if against else []), *models]))
+    with screen.progress() as progress:
+        found = {
+            name: measure_tasks(name, exams, threads=settings.threads, offline=settings.offline, progress=progress)
+            for name in names
+        }
+    source = found[against] if against else None
+    rows = [
+        _plain(score, source[place] if source else None) for name in names for place, score in enumerate(found[name])
+    ]
+    screen.result({"against": against, "tasks": rows}, lambda: _print(screen, rows))
+
+
+def _exams(asked: Asked) -> list[Exam]:
+    from smidgen.evaluate import benchmarks
+    from smidgen.evaluate.tasks import read_exam
+
+    if len(asked.files) != len(asked.tasks):
+        takes = "; ".join(f"{name} takes {benchmarks.find(name).source}" for name in asked.tasks)
+        raise InvalidInput(
+            f"{len(asked.tasks)} tasks and {len(asked.files)} files of rows were given.",
+            remedy=f"Give one --task-file for each --task: {takes or ', '.join(benchmarks.names())}.",
+        )
+    if asked.examples and len(asked.examples) != len(asked.tasks):
+        raise InvalidInput(
+            f"{len(asked.tasks)} tasks and {len(asked.examples)} files of worked examples were given.",
+            remedy="Give one --few-shot-file for each --task, or none.",
+        )
+    examples = asked.examples or (None,) * len(asked.tasks)
+    return [
+        read_exam(task, file, examples=each, limit=asked.limit, shots=asked.shots)
+        for task, file, each in zip(asked.tasks, asked.files, examples, strict=True)
+    ]
+
+
+def _plain(score: TaskScore, source: TaskScore | None) -> dict[str, Any]:
+    compared = None if source is None or source.model == score.model else score.against(source).to_dict()
+    return score.to_dict() | {"difference": compared}
+
+
+def _print(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
+    lines = []
+    for row in rows:
+        figures = "  ".join(
+            f"{name} {each['value']:.4f} ± {each['standard_error']:.4f}" for name, each in row["figures"].items()
+        )
+        lines.append((row["model"], row["task"], f"{row['items']:,}", str(row["shots"]), figures, _difference(row)))
+    screen.table(("model", "task", "questions", "examples", "scores", "against the source"), lines)
+    for row in rows:
+        if row["cut"]:
+            screen.warn(f"{row['model']}, {row['task']}: {row['cut']} prompts were too long and lost their beginning.")
+
+
+def _difference(row: dict[str, Any]) -> str:
+    found = row["difference"]
+    if found is None:
+        return ""
+    interval = f"{found['low']:+.3f} to {found['high']:+.3f}"
+    return f"{row['main']} {found['value']:+.3f} ({interval}), p = {found['p_value']:.3f}"
