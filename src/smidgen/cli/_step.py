@@ -33,7 +33,7 @@ For = Annotated[
         "--for", metavar="DATA", help="Text to go by: a file, a folder or hf:org/name.", show_default="built-in"
     ),
 ]
-Windows = Annotated[int, typer.Option("--windows", metavar="N", help="Calibration windows of 512 tokens.")]
+Windows = Annotated[int, typer.Option("--windows", metavar="N", min=1, help="Calibration windows of 512 tokens.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what smidgen wrote there before.")]
 
 

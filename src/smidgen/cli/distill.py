@@ -16,6 +16,38 @@ from smidgen.cli.screen import Screen
 from smidgen.errors import InvalidInput
 from smidgen.shrink.distill.distill import Distill
 
+Losses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loss",
+        metavar="NAME=WEIGHT[,OPTION=VALUE]",
+        help="What is compared; may be repeated.",
+        show_default="soft_output=1",
+    ),
+]
+TeacherOptions = Annotated[
+    str | None,
+    typer.Option("--teacher-options", metavar="OPTION=VALUE,...", help="Such as k=32 with --cached."),
+]
+LayerMap = Annotated[
+    str | None,
+    typer.Option(
+        "--layer-map",
+        metavar="STUDENT=TEACHER,...",
+        help="Which of the teacher's layers answers to which of the student's, counted from 0.",
+        show_default="by lineage, else spread evenly",
+    ),
+]
+HeadMap = Annotated[
+    str | None,
+    typer.Option(
+        "--head-map",
+        metavar="STUDENT=TEACHER,...",
+        help="The same for query heads, in every layer.",
+        show_default="by lineage, else by number",
+    ),
+]
+
 
 @_step.with_fields(Distill, without=("teacher", "seed", "teacher_options", "layer_map", "head_map"))
 def command(
@@ -24,43 +56,16 @@ def command(
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder to write.")],
     options: dict[str, Any],
     settings: Settings,
-    loss: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--loss",
-            metavar="NAME=WEIGHT[,OPTION=VALUE]",
-            help="What is compared; may be repeated.",
-            show_default="soft_output=1",
-        ),
-    ] = None,
+    loss: Losses = None,
     cached: Annotated[
         bool, typer.Option("--cached", help="Ask the teacher once and keep its likeliest tokens.")
     ] = False,
     on_policy: Annotated[
         bool, typer.Option("--on-policy", help="Let the student write and the teacher score it; slow.")
     ] = False,
-    teacher_options: Annotated[
-        str | None,
-        typer.Option("--teacher-options", metavar="OPTION=VALUE,...", help="Such as k=32 with --cached."),
-    ] = None,
-    layer_map: Annotated[
-        str | None,
-        typer.Option(
-            "--layer-map",
-            metavar="STUDENT=TEACHER,...",
-            help="Which of the teacher's layers answers to which of the student's, counted from 0.",
-            show_default="by lineage, else spread evenly",
-        ),
-    ] = None,
-    head_map: Annotated[
-        str | None,
-        typer.Option(
-            "--head-map",
-            metavar="STUDENT=TEACHER,...",
-            help="The same for query heads, in every layer.",
-            show_default="by lineage, else by number",
-        ),
-    ] = None,
+    teacher_options: TeacherOptions = None,
+    layer_map: LayerMap = None,
+    head_map: HeadMap = None,
     gguf: Annotated[bool, typer.Option("--gguf", help="Write model.gguf into the folder as well.")] = False,
     data: _step.For = None,
     force: _step.Force = False,
@@ -83,6 +88,7 @@ def command(
     for name, words in (("layer_map", layer_map), ("head_map", head_map)):
         if words:
             options[name] = read_map(f"--{name.replace('_', '-')}", words)
+    Distill(**options, teacher=teaching)
     if out.lower().endswith(".gguf"):
         raise InvalidInput(
             "Distilling writes a folder, and --out names a file.", remedy="Name a folder and add --gguf."

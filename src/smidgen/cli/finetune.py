@@ -49,7 +49,6 @@ def command(
     For example: smidgen finetune smollm2:135m --for tickets.jsonl --method lora --out tuned
     """
     from smidgen import verbs
-    from smidgen.shrink.finetune.objectives import build
     from smidgen.shrink.finetune.zeros import require_keepable
 
     screen = Screen(settings.json, settings.quiet)
@@ -61,7 +60,7 @@ def command(
         wrong = "--gguf writes a whole model" if gguf else "--method full trains the model itself"
         raise InvalidInput(f"--apart writes an adapter, and {wrong}.", remedy="Give --method lora and no --gguf.")
     options |= {"options": read_options(options["objective"], option or []), "freeze": tuple(freeze or ())}
-    build(options["objective"], options["options"])
+    Finetune(**options)
     path = _step.check_output(out, force=force)
     source, parameters = _step.find_model(model, settings, screen)
     _step.require_able(settings, parameters * (OWN_WEIGHTS if options["method"] == "full" else 1), path)

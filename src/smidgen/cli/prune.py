@@ -104,8 +104,8 @@ def _compare(
     from smidgen import verbs
     from smidgen.models.load import load_local
 
-    _step.require_cpu(settings)
     local, before = _step.find_model(model, settings, screen)
+    _step.require_memory(settings, before, copies=_step.COPIES)
     with screen.progress() as progress:
         found = verbs.compare_criteria(
             load_local(local, progress=progress),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from smidgen.cli import _step, _streaming
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
 from smidgen.errors import InvalidInput
+from smidgen.recipe.quantities import parse_size
 from smidgen.shrink.quantize.quantize import Quantize
 
 if TYPE_CHECKING:
@@ -21,41 +22,49 @@ if TYPE_CHECKING:
     from smidgen.progress import Progress
 
 
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help="Format of all matrices, as q4_0 or integer:bits=4,group=32."),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option("--fit", metavar="SIZE", help="Largest size of the file (80MB); each matrix gets its own format."),
+]
+EmbeddingFormat = Annotated[
+    str | None, typer.Option("--embedding-format", metavar="NAME", help="Another format for the embedding.")
+]
+Search = Annotated[
+    int,
+    typer.Option("--search", metavar="N", min=0, help="With --fit: try N other mixes of formats near the best."),
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Read the model from disk block by block; a stopped run goes on.",
+        show_default="where it does not fit in memory",
+    ),
+]
+Export = Annotated[
+    str | None,
+    typer.Option("--export", metavar="NAME", help="compressed-tensors: a folder for vLLM, with --format."),
+]
+
+
 @_step.with_fields(Quantize, without=("formats", "default"))
 def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a folder or a .gguf file.")],
     out: Annotated[str, typer.Option("--out", metavar="PLACE", help="A .gguf file, or a folder for it.")],
     options: dict[str, Any],
     settings: Settings,
-    number_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="NAME", help="Format of all matrices, as q4_0 or integer:bits=4,group=32."),
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option("--fit", metavar="SIZE", help="Largest size of the file (80MB); each matrix gets its own format."),
-    ] = None,
-    embedding_format: Annotated[
-        str | None, typer.Option("--embedding-format", metavar="NAME", help="Another format for the embedding.")
-    ] = None,
-    search: Annotated[
-        int,
-        typer.Option("--search", metavar="N", min=0, help="With --fit: try N other mixes of formats near the best."),
-    ] = 0,
+    number_format: Format = None,
+    fit: Fit = None,
+    embedding_format: EmbeddingFormat = None,
+    search: Search = 0,
     data: _step.For = None,
     windows: _step.Windows = 24,
-    stream: Annotated[
-        bool | None,
-        typer.Option(
-            "--stream/--no-stream",
-            help="Read the model from disk block by block; a stopped run goes on.",
-            show_default="where it does not fit in memory",
-        ),
-    ] = None,
-    export: Annotated[
-        str | None,
-        typer.Option("--export", metavar="NAME", help="compressed-tensors: a folder for vLLM, with --format."),
-    ] = None,
+    stream: Stream = None,
+    export: Export = None,
     force: _step.Force = False,
 ) -> None:
     """Store a model's weights in fewer bits, as a GGUF that any llama.cpp program runs.
@@ -67,16 +76,11 @@ def command(
     For example: smidgen quantize smollm2:135m --fit 80MB --out small.gguf
     """
     from smidgen import formats, verbs
-    from smidgen.recipe.storing import block_format
-    from smidgen.shrink.quantize import solvers
 
     screen = Screen(settings.json, settings.quiet)
-    if (number_format is None) == (fit is None):
-        raise InvalidInput("Quantizing needs either --format or --fit.", remedy="As in: --format q4_0, or --fit 80MB.")
-    for name in (number_format, embedding_format):
-        if name is not None:
-            block_format(name)
-    solvers.find(options["solver"])
+    _check_request(number_format, fit, embedding_format, search, options)
+    if options["static_activations"]:
+        _require_scales_kept(number_format, export)
     path = _step.check_output(out, force=force)
     writer = None if export is None else _writer(export, number_format, embedding_format, path)
     if path.suffix.lower() == ".gguf":
@@ -107,6 +111,41 @@ def command(
             )
         made = _step.save(result, local, path, gguf=True, floats=False, screen=screen, export=writer)
     screen.result(made, lambda: _step.show(screen, made, before))
+
+
+def _check_request(
+    number_format: str | None, fit: str | None, embedding_format: str | None, search: int, options: Mapping[str, Any]
+) -> None:
+    """Refuse what cannot be meant before the model is read.
+
+    Raises:
+        InvalidInput: Both or neither of format and size are given, or a search without a size.
+        RecipeError: An option is out of range.
+    """
+    from smidgen.recipe.storing import block_format
+
+    if (number_format is None) == (fit is None):
+        raise InvalidInput("Quantizing needs either --format or --fit.", remedy="As in: --format q4_0, or --fit 80MB.")
+    if search and fit is None:
+        raise InvalidInput("--search needs a size to keep within.", remedy="Give --fit 80MB, or leave --search out.")
+    for name in (number_format, embedding_format):
+        if name is not None:
+            block_format(name)
+    if fit is not None:
+        parse_size(fit, name="--fit")
+    Quantize(**options)
+
+
+def _require_scales_kept(number_format: str | None, export: str | None) -> None:
+    """Refuse to look for scales of activations that the result has no place for."""
+    from smidgen import formats
+
+    if export is None and number_format is not None and formats.find(number_format).ggml_type is None:
+        return
+    raise InvalidInput(
+        f"{'A GGUF' if export is None else export} keeps no scales of activations.",
+        remedy="Leave --static-activations out, or take --format integer:group=0.",
+    )
 
 
 def _writer(

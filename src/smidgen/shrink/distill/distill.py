@@ -97,6 +97,13 @@ class Distill:
     evaluate_every: int = 0
     patience: int = 3
 
+    def __post_init__(self) -> None:
+        # What cannot be is said before a teacher is asked, which may take hours.
+        loop.Training(**self._shared())
+        Temperature(self.temperature, self.temperature_end)
+        terms.read(self.losses)
+        teachers.build(self.teacher, self.teacher_options)
+
     def apply(
         self,
         student: Model,
@@ -195,10 +202,14 @@ class Distill:
 
     def _settings(self, bench: Bench) -> loop.Training:
         names = loop.trainable_names(bench.student.module, self.trainable)
-        shared = {item.name for item in fields(loop.Training)} & {item.name for item in fields(self)} - {"trainable"}
         trained = (*(f"student.{name}" for name in names), "projections.*")
-        shared_values = {name: getattr(self, name) for name in shared}
-        return loop.Training(trainable=trained, keep_zeros=bench.student.lineage.has_pruned_weights, **shared_values)
+        keeps = bench.student.lineage.has_pruned_weights
+        return loop.Training(trainable=trained, keep_zeros=keeps, **self._shared())
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what the training is told as it stands here."""
+        shared = {item.name for item in fields(loop.Training)} & {item.name for item in fields(self)} - {"trainable"}
+        return {name: getattr(self, name) for name in shared}
 
     def _key(self, student: Model, teacher: Model, data: tuple[torch.Tensor | None, ...]) -> str:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())

@@ -117,7 +117,9 @@ class Finetune:
             )
         objectives.build(self.objective, dict(self.options))
         Adapter(self.rank, self.scale, (), dropout=self.dropout)
-        self.loop_settings(self.learning_rate or 1.0, self.steps or 1)
+        self.loop_settings(
+            1.0 if self.learning_rate is None else self.learning_rate, 1 if self.steps is None else self.steps
+        )
 
     @property
     def scale(self) -> float:

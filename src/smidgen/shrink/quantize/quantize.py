@@ -39,9 +39,9 @@ class Quantize:
         formats: Number format of every matrix by its state-dictionary name; ``default`` for those not named.
         default: Number format of matrices that are not named; None leaves them as they are.
         solver: How the values are chosen, ``gptq``, ``nearest``, ``scale`` or ``learned``.
-        damping: See `solvers.gptq.Gptq`.
-        smoothing: How much of the activations' outliers moves into the weights before, 0 to 1; 0 leaves them. See
-            `activations.smoothed`.
+        damping: Share of the mean square of the inputs that ``gptq`` adds to each, so that few tokens suffice.
+        smoothing: How much of the activations' outliers moves into the weights before, 0 to 1; 0 leaves them
+            (SmoothQuant).
         static_activations: Note what every layer reads at most, so that 8-bit activations have a fixed scale.
 
     Raises:
