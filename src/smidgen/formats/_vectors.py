@@ -12,8 +12,8 @@ from smidgen.formats._loops import _word
 
 LANES = 8
 """Weights of a point of the lattice."""
-INNER, OUTER = 10.0, 12.0
-"""Squared lengths: all points up to the first, and the first ones of the second until 256 are there."""
+LONGEST = 12.0
+"""Squared length that kinds of points have at most: all shorter ones, and the first of this one until 256 are there."""
 SHARES = np.array([0.8, 0.9, 1.0, 1.12], np.float32)
 """Scales that are tried, as shares of the root of the mean square."""
 
@@ -32,7 +32,7 @@ def magnitudes() -> Array:
     found: dict[tuple[float, ...], float] = {}
     for chosen in combinations_with_replacement((0.5, 1.5, 2.5), LANES):
         length = sum(value * value for value in chosen)
-        if length <= OUTER:
+        if length <= LONGEST:
             found |= dict.fromkeys(_orders(chosen), length)
     ordered = sorted(found, key=lambda point: (found[point], point))
     return np.array(ordered[:256], np.float32)
