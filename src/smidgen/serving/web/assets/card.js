@@ -100,7 +100,7 @@ function figuresOf({ state, figures }) {
   const parts = [];
   if (state === "stopped") parts.push("stopped");
   if (figures?.tokens !== undefined) parts.push(count(figures.tokens, "token"));
-  if (figures?.perSecond) parts.push(`${figures.perSecond.toFixed(figures.perSecond < 10 ? 2 : 1)} tok/s`);
+  if (figures?.perSecond) parts.push(`${figures.perSecond.toFixed(figures.perSecond < 100 ? 1 : 0)} tok/s`);
   if (figures?.firstSeconds !== undefined) parts.push(`first after ${figures.firstSeconds.toFixed(2)} s`);
   if (figures?.read !== undefined) parts.push(`${figures.read} read`);
   if (figures?.cut) parts.push("cut at the limit");
