@@ -10,6 +10,8 @@ import torch
 import smidgen
 from smidgen.errors import BudgetNotMet, InvalidInput, RecipeError, ReferenceNotFound
 from smidgen.export import gguf, safetensors
+from smidgen.shrink.quantize import search
+from smidgen.shrink.quantize.solvers.nearest import Nearest
 
 build_model = runpy.run_path(str(Path(__file__).parent / "shrink" / "conftest.py"))["build_model"]
 LAYERS = {"structure": "layer", "criterion": "block_influence"}
@@ -81,6 +83,19 @@ def test_a_search_keeps_within_the_size_and_what_is_decided(tiny, tmp_path):
     assert 90_000 < (tmp_path / "fitting.gguf").stat().st_size <= 110_000
     assert fitting.packed[f"{tiny.anatomy.embedding}.weight"].format == "q5_1"
     assert [event.done for event in events if "better mix" in event.stage] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_search_stores_matrices_by_the_solver_of_the_result(tiny, monkeypatch):
+    tried = []
+
+    class Watched(search.Trial):
+        def __init__(self, model, sensitivity, windows, solver):
+            tried.append(solver)
+            super().__init__(model, sensitivity, windows, solver)
+
+    monkeypatch.setattr(search, "Trial", Watched)
+    smidgen.quantize(tiny, fit="110KB", search=1, windows=1, solver="nearest")
+    assert tried == [Nearest()]
 
 
 @pytest.mark.parametrize(

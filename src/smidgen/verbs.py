@@ -185,7 +185,7 @@ def quantize(
         raise InvalidInput("A search needs a size to keep within.", remedy="Give fit '80MB'.")
     default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
     size = None if fit is None else Budget.parse(fit=fit).fit
-    Step("quantize", options).build()
+    solver = Step("quantize", options).build().solver
     if work is not None and not isinstance(model, Model):
         model = _streamed(model, offline, progress)
     found = _materials(model, data, windows, seed, offline, progress)
@@ -195,7 +195,7 @@ def quantize(
         named, default = _in_blocks(found.source, default), None
     require_fitting(found.source, default, named)
     if size is not None:
-        named = formats_for(found, size, named, progress, trials=search)
+        named = formats_for(found, size, named, progress, trials=search, solver=solver)
     operation = Step("quantize", {"default": default, "formats": named, **options}).build()
     folder = None if work is None else Path(work) / code_version()[:16]
     stored: Model = operation.apply(found.source, found.calibration(found.source), work=folder, progress=progress)

@@ -50,7 +50,13 @@ def _shrinking() -> list[str]:
 
 
 def formats_for(
-    found: Materials, size: int, named: Mapping[str, str], progress: Progress, *, trials: int = 0
+    found: Materials,
+    size: int,
+    named: Mapping[str, str],
+    progress: Progress,
+    *,
+    trials: int = 0,
+    solver: str = "gptq",
 ) -> dict[str, str]:
     """Return for every matrix the format with which the file keeps within a size at the least damage.
 
@@ -60,6 +66,7 @@ def formats_for(
         named: Formats that are decided already, by matrix name.
         progress: Receives reports.
         trials: Swaps of formats that are measured after the prediction; matrices that are stored as one stay out.
+        solver: How matrices are stored in these swaps.
     """
     from smidgen import formats
     from smidgen.recipe.planner import Probed
@@ -77,17 +84,17 @@ def formats_for(
             f"{format_size(size)} cannot be reached by storing alone: the smallest file is {format_size(least)}.",
             remedy=f"Allow at least {format_size(least * 1.01)}, or use 'smidgen make', which also removes parts.",
         )
-    return _searched(probed, allocation.formats, size, trials) if trials else allocation.formats
+    return _searched(probed, allocation.formats, size, trials, solver) if trials else allocation.formats
 
 
-def _searched(probed: Probed, chosen: Mapping[str, str], size: int, trials: int) -> dict[str, str]:
+def _searched(probed: Probed, chosen: Mapping[str, str], size: int, trials: int, solver: str) -> dict[str, str]:
     """Swap formats near the predicted mix, and keep what comes closer on text that the prediction has not seen."""
     from smidgen.shrink.quantize import solvers
     from smidgen.shrink.quantize.search import Trial, improve
 
     model, materials = probed.model, probed.materials
     _, watched = materials.healing(model)
-    trial = Trial(model, materials.sensitivity(probed.progress), watched, solvers.find("gptq"))
+    trial = Trial(model, materials.sensitivity(probed.progress), watched, solvers.find(solver))
     together = {name for members in model.anatomy.stored_together() for name in members}
     mix = {name: next(one for one in probed.table[name] if one.format == wanted) for name, wanted in chosen.items()}
     table = {name: front for name, front in probed.table.items() if name not in together}
