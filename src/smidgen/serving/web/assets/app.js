@@ -45,6 +45,7 @@ async function run(drawn, settings, seats) {
     clearInterval(follow);
     running = null;
     draw();
+    stayAtEnd();
     if (drawn.turn.answers.some(({ fault }) => fault?.kind === "key")) askForKey();
     if (!save()) tell("This conversation has become too long to be kept when the page is loaded again.");
   }
