@@ -90,7 +90,14 @@ def test_distill_teaches_and_forgets_its_checkpoints(tiny_folder, tmp_path, smid
     assert code == 0 and made["step"]["losses"] == {"soft_output": 1.0} and made["step"]["batch_size"] == 2
     steps = smidgen.load(str(tmp_path / "healed")).lineage.steps
     assert [step.operation for step in steps] == ["prune", "distill"]
-    assert list((smidgen_home / "training").iterdir()) == []
+    assert list(smidgen_home.glob("training/*")) == []
+
+
+def test_a_refused_training_leaves_nothing_behind(tiny_folder, tmp_path, smidgen_home, capsys):
+    words = ["distill", tiny_folder, "--teacher", tiny_folder, "--steps", "1", "--trainable", "nrms"]
+    assert main([*map(str, words), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "norms" in capsys.readouterr().err
+    assert names(tmp_path) == [] and list(smidgen_home.glob("training/*")) == []
 
 
 def test_a_person_sees_a_table(tiny_folder, tmp_path, capsys):
@@ -222,7 +229,7 @@ def test_every_criterion_is_compared_without_writing_anything(tiny_folder, tmp_p
     assert len({each["parameters"] for each in found}) == 1
     assert main([*map(str, words), "--dry-run", "-q"]) == 0
     table = capsys.readouterr().out
-    assert "activation" in table and "measured KL" in table and "taylor" not in table
+    assert "wanda" in table and "measured KL" in table and "taylor" not in table
     assert main([*map(str, words), "--criterion", "all", "--out", str(tmp_path / "x")]) == 2
     assert "--dry-run" in capsys.readouterr().err
     assert main([*map(str, words), "--criterion", "use", "--dry-run"]) == 2

@@ -183,9 +183,8 @@ def read_map(flag: str, words: str) -> dict[int, int]:
 
 
 def checkpoint_folder(asked: list[Any]) -> Path:
-    """Return the folder from which the same command goes on after it was stopped."""
-    from smidgen.models.files import make_folder
+    """Return the folder from which the same command goes on after it was stopped; whoever keeps things makes it."""
     from smidgen.models.store import default_root
 
     key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-    return make_folder(default_root() / "training" / key[:32])
+    return default_root() / "training" / key[:32]
