@@ -52,11 +52,11 @@ def test_spelling_makes_no_difference() -> None:
 @pytest.mark.parametrize(
     ("package", "name", "message"),
     [
-        (SOLVERS, "gtpq", "There is no solver 'gtpq'. Did you mean 'gptq'? Known: gptq, nearest."),
+        (SOLVERS, "gtpq", "There is no solver 'gtpq'. Did you mean 'gptq'? Known: gptq, learned, nearest, scale."),
         ("smidgen.shrink.prune.criteria", "x", "There is no criterion 'x'."),
         ("smidgen.models.families", "lama", "There is no family 'lama'. Did you mean 'llama'? Known: "),
         ("smidgen.shrink.distill.losses", "hiden", "There is no loss 'hiden'. Did you mean 'hidden'?"),
-        (SOLVERS, "", "There is no solver ''. Known: gptq, nearest."),
+        (SOLVERS, "", "There is no solver ''. Known: gptq, learned, nearest, scale."),
     ],
 )
 def test_a_missing_name_names_the_nearest(package: str, name: str, message: str) -> None:
@@ -79,7 +79,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def test_an_entry_point_adds_a_method_that_is_imported_when_it_is_asked_for(installed: Path) -> None:
-    assert registry.names(SOLVERS) == ("broken", "dice", "gptq", "nearest")
+    assert registry.names(SOLVERS) == ("broken", "dice", "gptq", "learned", "nearest", "scale")
     assert "outsider" not in sys.modules
     assert registry.find(SOLVERS, "Dice").__module__ == "outsider"
     assert registry.names("smidgen.formats") == tuple(

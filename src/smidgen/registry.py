@@ -35,7 +35,7 @@ def names(package: str) -> tuple[str, ...]:
 
     Example:
         >>> names("smidgen.shrink.quantize.solvers")
-        ('gptq', 'nearest')
+        ('gptq', 'learned', 'nearest', 'scale')
     """
     path = importlib.import_module(package).__path__
     files = {module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")}

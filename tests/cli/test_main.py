@@ -111,7 +111,7 @@ def raising(monkeypatch):
     """Make ``smidgen doctor`` raise what the test wants."""
 
     def arrange(error):
-        def examine():
+        def examine(*_, **__):
             raise error
 
         monkeypatch.setattr("smidgen.cli.doctor.examine", examine)

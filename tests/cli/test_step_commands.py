@@ -195,7 +195,8 @@ def test_a_file_is_no_place_for_pruned_weights(capsys):
         ("distill", Distill, {"losses", "teacher", "seed"}),
     ],
 )
-def test_every_field_of_an_operation_is_an_option(command, kind, elsewhere, capsys):
+def test_every_field_of_an_operation_is_an_option(command, kind, elsewhere, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # in narrow terminals long names are cut short
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     fields = {field.name for field in dataclasses.fields(kind)} - elsewhere

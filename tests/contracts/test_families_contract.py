@@ -300,7 +300,13 @@ def test_packed_bytes_go_through_a_gguf_unchanged(make: Any, name: str, tmp_path
                 assert data.tobytes() == packed.data.numpy().tobytes()
     with PromptScorer(tmp_path / "small.gguf", threads=1, context=48) as scorer:
         found = torch.from_numpy(numpy.array(scorer.logits(made.ids[0, :48].tolist())))
-    assert divergence(logits_of(small, made.ids[:, :48]), found) < 3e-3  # llama.cpp rounds activations to 8 bits
+    expected = logits_of(small, made.ids[:, :48]).reshape(found.shape)
+    if small.anatomy.routers():
+        # llama.cpp rounds activations to 8 bits, and a router's near-tie may then go to another expert.
+        near = [divergence(*pair) < 3e-3 for pair in zip(expected, found, strict=True)]
+        assert sum(near) >= 0.9 * len(near)
+    else:
+        assert divergence(expected, found) < 3e-3
 
 
 def test_llamas_query_rows_lie_as_llama_cpp_rotates_them(make: Any) -> None:
