@@ -83,6 +83,8 @@ def test_a_search_keeps_within_the_size_and_what_is_decided(tiny, tmp_path):
     assert 90_000 < (tmp_path / "fitting.gguf").stat().st_size <= 110_000
     assert fitting.packed[f"{tiny.anatomy.embedding}.weight"].format == "q5_1"
     assert [event.done for event in events if "better mix" in event.stage] == [1, 2, 3, 4, 5, 6]
+    assert "of 6 swaps" in fitting.lineage.steps[-1].note
+    assert len([event for event in events if event.stage == "probing sensitivity" and event.done == 1]) == 1
 
 
 def test_a_search_stores_matrices_by_the_solver_of_the_result(tiny, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,12 +195,15 @@ def quantize(
     if export is not None and default is not None:
         named, default = _in_blocks(found.source, default), None
     require_fitting(found.source, default, named)
+    note, known = "", None
     if size is not None:
-        named = formats_for(found, size, named, progress, trials=search, solver=solver)
+        named, note = formats_for(found, size, named, progress, trials=search, solver=solver)
+        known = found.sensitivity(progress)
     operation = Step("quantize", {"default": default, "formats": named, **options}).build()
     folder = None if work is None else Path(work) / code_version()[:16]
-    stored: Model = operation.apply(found.source, found.calibration(found.source), work=folder, progress=progress)
-    return stored
+    calibration = found.calibration(found.source)
+    stored: Model = operation.apply(found.source, calibration, sensitivity=known, work=folder, progress=progress)
+    return replace(stored, lineage=stored.lineage.noted(note)) if note else stored
 
 
 def _in_blocks(model: Model, number_format: str) -> dict[str, str]:

@@ -79,8 +79,9 @@ class Lineage:
         return replace(self, steps=(*self.steps, Step(operation, parameters)))
 
     def noted(self, note: str) -> Lineage:
-        """Return the lineage with a note on its last step."""
-        return replace(self, steps=(*self.steps[:-1], replace(self.steps[-1], note=note)))
+        """Return the lineage with a note on its last step, after what is noted there already."""
+        last = self.steps[-1]
+        return replace(self, steps=(*self.steps[:-1], replace(last, note=f"{last.note} {note}".strip())))
 
     def without_layers(self, kept: tuple[int, ...]) -> Lineage:
         """Return the lineage after keeping the blocks with these present indices."""
