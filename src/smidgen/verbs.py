@@ -164,7 +164,8 @@ def quantize(
         seed: Of everything random.
         offline: Take only what is on this machine.
         progress: Receives reports.
-        **options: Fields of `smidgen.shrink.quantize.quantize.Quantize`: ``solver``, ``damping``.
+        **options: Fields of `smidgen.shrink.quantize.quantize.Quantize`: ``solver``, ``damping``, ``smoothing``,
+            ``static_activations``.
 
     Raises:
         InvalidInput: Both or neither of ``format`` and ``fit`` are given, or the format does not fit the model, or a

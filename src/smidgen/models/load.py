@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smidgen.errors import DamagedFile
 from smidgen.models import experts, families, packed, uneven
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import torch
 
     from smidgen.models.sources import LocalModel
+
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def load(
@@ -73,6 +76,11 @@ def load_local(local: LocalModel, *, dtype: str = "float32", progress: Progress 
     else:
         read = read_gguf if local.kind == "gguf" else read_folder
         model = read(local.path, getattr(torch, dtype))
+    return named_as(model, local)
+
+
+def named_as(model: AnyModel, local: LocalModel) -> AnyModel:
+    """Give a model that nothing was done to the name, size and licence that it was fetched under."""
     if model.lineage.steps:
         return model
     origin = replace(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,7 @@ from smidgen.models import experts, families, packed, uneven
 from smidgen.models.checkpoint import safetensors, tokenizer
 from smidgen.models.facts import published_as
 from smidgen.models.lineage import Lineage, Origin
+from smidgen.models.load import named_as
 from smidgen.models.model import Model, PackedTensor
 
 if TYPE_CHECKING:
@@ -232,17 +233,7 @@ def open_local(local: LocalModel) -> StreamedModel:
 
     logging.disable_progress_bar()
     model = _open_gguf(local.path) if local.kind == "gguf" else _open_folder(local.path)
-    if model.lineage.steps:
-        return model
-    origin = replace(
-        model.lineage.origin,
-        name=local.name,
-        sha256=local.sha256,
-        bytes=local.bytes,
-        licence=local.licence or model.lineage.origin.licence,
-        base_model=local.base_model or model.lineage.origin.base_model,
-    )
-    return replace(model, lineage=Lineage(origin))
+    return named_as(model, local)
 
 
 def can_stream(local: LocalModel) -> bool:

@@ -38,11 +38,6 @@ def event_text(value: Any) -> str:
     return f"data: {dumps(value)}\n\n"
 
 
-def named_event_text(value: Mapping[str, Any]) -> str:
-    """Write one server-sent event that bears its type's name."""
-    return f"event: {value['type']}\ndata: {dumps(value)}\n\n"
-
-
 @dataclass
 class Usage:
     """Tokens that were read and written.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from starlette.responses import Response
 
 from smidgen.serving.dialects._anthropic_fields import Count, Messages
 from smidgen.serving.dialects._anthropic_writing import MessageWriter, error_body
-from smidgen.serving.dialects._openai_writing import named_event_text
-from smidgen.serving.exchange import Event, GenerationRequest
+from smidgen.serving.dialects._named_events import named_event_text, taken, written
+from smidgen.serving.exchange import GenerationRequest
 from smidgen.serving.faults import status_of
 from smidgen.serving.options import known_options
 from smidgen.serving.scheduler import LoadOptions
@@ -39,8 +38,9 @@ class Anthropic:
             writer = MessageWriter(asked.model)
             events = service.generate(asked.request())
             if not asked.stream:
-                return json_answer(await unless_gone(http, _whole(writer, events)))
-            return await streamed(http, _events(writer, events), _broken, EVENT_STREAM)
+                await unless_gone(http, taken(writer, events))
+                return json_answer(writer.message())
+            return await streamed(http, written(writer, events), _broken, EVENT_STREAM)
 
         async def count(http: Request) -> Response:
             asked = await read(http, Count, service.settings)
@@ -54,23 +54,6 @@ class Anthropic:
     def error(self, error: SmidgenError, status: int) -> dict[str, Any]:
         """Return the JSON body that says what went wrong."""
         return error_body(error, status)
-
-
-async def _whole(writer: MessageWriter, events: AsyncGenerator[Event, None]) -> dict[str, Any]:
-    async with aclosing(events):
-        async for event in events:
-            for _ in writer.take(event):
-                pass
-    return writer.message()
-
-
-async def _events(writer: MessageWriter, events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
-    begun = False
-    async with aclosing(events):
-        async for event in events:
-            made = [*([] if begun else writer.begin()), *writer.take(event)]
-            begun = True
-            yield "".join(named_event_text(each) for each in made)
 
 
 async def _tokens(service: Service, request: GenerationRequest) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -11,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smidgen.serving.dialects import _responses_fields as fields
-from smidgen.serving.dialects._openai_writing import error_body, named_event_text
+from smidgen.serving.dialects._named_events import named_event_text, taken, written
+from smidgen.serving.dialects._openai_writing import error_body
 from smidgen.serving.dialects._responses_writing import ResponseWriter
-from smidgen.serving.exchange import Event
 from smidgen.serving.service import Service
 from smidgen.serving.wire import EVENT_STREAM, described, json_answer, read, streamed, unless_gone
 
@@ -34,9 +32,10 @@ class Responses:
             writer = ResponseWriter(asked)
             events = service.generate(asked.request())
             if not asked.stream:
-                return json_answer(await unless_gone(http, _whole(writer, events)))
+                await unless_gone(http, taken(writer, events))
+                return json_answer(writer.response())
             return await streamed(
-                http, _events(writer, events), lambda error: named_event_text(writer.fail(error)), EVENT_STREAM
+                http, written(writer, events), lambda error: named_event_text(writer.fail(error)), EVENT_STREAM
             )
 
         router = APIRouter()
@@ -46,20 +45,3 @@ class Responses:
     def error(self, error: SmidgenError, status: int) -> dict[str, Any]:
         """Return the JSON body that says what went wrong."""
         return error_body(error, status)
-
-
-async def _whole(writer: ResponseWriter, events: AsyncGenerator[Event, None]) -> dict[str, Any]:
-    async with aclosing(events):
-        async for event in events:
-            for _ in writer.take(event):
-                pass
-    return writer.response()
-
-
-async def _events(writer: ResponseWriter, events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
-    begun = False
-    async with aclosing(events):
-        async for event in events:
-            made = [*([] if begun else writer.begin()), *writer.take(event)]
-            begun = True
-            yield "".join(named_event_text(each) for each in made)
