@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models import experts, families, uneven, uneven_gguf
 from smidgen.models.checkpoint import gguf
@@ -82,7 +80,7 @@ class GgufWeights:
                 found[name] = torch.ones(self.unstored[name], dtype=dtype)
                 continue
             # What llama.cpp expects added to a norm's weight is taken off, what it expects multiplied divided out.
-            values = torch.from_numpy(self.stored[name].floats() - np.float32(offset * (name in norms)))
+            values = torch.from_numpy(self.stored[name].floats() - offset * (name in norms))
             order = self.family.gguf_rows(name, uneven.row_config(self.config, anatomy, name))
             weight = (values if order is None else values[torch.argsort(order)]).to(dtype)
             if (factor := self.family.gguf_factor(name, self.file.metadata)) != 1:

@@ -12,7 +12,6 @@ from smidgen.errors import DamagedFile
 from smidgen.models import experts, families, packed, uneven
 from smidgen.models.checkpoint import safetensors, tokenizer
 from smidgen.models.facts import published_as
-from smidgen.models.gguf_weights import GgufWeights
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
 from smidgen.progress import Event, Progress, silent
@@ -123,6 +122,8 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
         DamagedFile: The file is cut short, or its metadata and tensors contradict each other.
         Unsupported: Its architecture, its tokenizer or a tensor of it is not known.
     """
+    from smidgen.models.gguf_weights import GgufWeights
+
     weights = GgufWeights.open(path)
     file, config, family, metadata = weights.file, weights.config, weights.family, weights.file.metadata
     state = weights.read([*weights.names, *weights.unstored], dtype)
