@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from smidgen import registry
 from smidgen.errors import EngineFailed
 from smidgen.inference.engine import ENGINES, Chunk, Engine, Message, open_engine
+from smidgen.inference.llama_server import LlamaServer, ServerSettings
 from smidgen.inference.options import GenerationOptions
 
 pytestmark = pytest.mark.index
@@ -26,14 +28,28 @@ def text_of(chunks: list[Chunk]) -> str:
     return "".join(chunk.text for chunk in chunks)
 
 
+@contextmanager
+def opened_engine(name: str, path: Path, threads: int, context: int) -> Iterator[Engine]:
+    """Open a file in an engine; for the engine remote behind a real server."""
+    with ExitStack() as stack:
+        model: str | Path = path
+        if name == "remote":
+            server = LlamaServer(path, ServerSettings(context=context, threads=threads))
+            stack.callback(server.close)
+            key = stack.enter_context(pytest.MonkeyPatch.context())
+            key.setenv("SMIDGEN_REMOTE_KEY", server.headers["Authorization"].removeprefix("Bearer "))
+            model = f"{server.address}/v1/model"
+        yield stack.enter_context(open_engine(model, engine=name, threads=threads, context=context))
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def engine(request: pytest.FixtureRequest, smollm2_gguf: Path) -> Iterator[Engine]:
-    with open_engine(smollm2_gguf, engine=request.param, threads=2, context=512) as opened:
+    with opened_engine(request.param, smollm2_gguf, 2, 512) as opened:
         yield opened
 
 
 def test_all_engines_are_found() -> None:
-    assert NAMES == ("echo", "llama_cpp", "torch")
+    assert NAMES == ("echo", "llama_cpp", "remote", "torch")
 
 
 def test_an_engine_keeps_the_protocol(engine: Engine) -> None:
@@ -92,8 +108,8 @@ def test_streaming_never_splits_a_character(engine: Engine) -> None:
 
 def test_closing_twice_is_harmless_and_closed_is_closed(smollm2_gguf: Path) -> None:
     for name in NAMES:
-        opened = open_engine(smollm2_gguf, engine=name, threads=1, context=64)
-        opened.close()
-        opened.close()
-        with pytest.raises(EngineFailed, match="closed"):
-            list(opened.complete("a", greedy()))
+        with opened_engine(name, smollm2_gguf, 1, 64) as opened:
+            opened.close()
+            opened.close()
+            with pytest.raises(EngineFailed, match="closed"):
+                list(opened.complete("a", greedy()))

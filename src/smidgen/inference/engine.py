@@ -12,6 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 from smidgen import registry
 from smidgen.errors import InvalidInput, Unsupported
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.remote_address import is_address
 
 ENGINES = "smidgen.inference.engines"
 """The folder of the engines, for `smidgen.registry`."""
@@ -71,8 +72,8 @@ class Chunk:
 class Engine(Protocol):
     """A loaded model that answers. A context manager.
 
-    An engine's class takes ``(path, *, threads=None, context=None)``. Closing an answer's generator before its
-    end cancels the generation. Errors of the request show when the first chunk is taken.
+    An engine's class takes ``(path, *, threads=None, context=None)``; the path may be an address. Closing an answer's
+    generator before its end cancels the generation. Errors of the request show when the first chunk is taken.
     """
 
     load_seconds: float
@@ -111,8 +112,9 @@ def open_engine(
 
     Args:
         name_or_path: A .gguf file, a folder, a model's name in the store or the catalog (fetched where it is not
-            here yet), or "echo" for the engine that answers from the prompt.
-        engine: The engine's name; "auto" takes llama.cpp for GGUF files and torch for folders.
+            here yet), the address of a model behind a server (``http://host:11434/llama3.2``), or "echo" for the
+            engine that answers from the prompt.
+        engine: The engine's name; "auto" takes llama.cpp for GGUF files, torch for folders and remote for addresses.
         threads: Threads to compute with; the physical cores where None.
         context: Tokens that the context holds; the engine's default where None.
         depth: Bits at which a model stored hierarchically is read, as the name ``small@4bit`` asks for too.
@@ -135,11 +137,16 @@ def open_engine(
             raise InvalidInput(f"The option {option} is {value}, expected at least 1.")
     is_echo = str(name_or_path) == "echo"
     found = None if engine == "auto" else registry.find(ENGINES, engine)
-    path, named = (None, None) if is_echo else _local_path(name_or_path)
+    path: Path | str | None = None
+    if is_address(name_or_path):
+        path, named, taken = str(name_or_path), None, "remote"
+    elif is_echo:
+        named, taken = None, "echo"
+    else:
+        path, named = _local_path(name_or_path)
+        taken = "torch" if path.is_dir() else "llama_cpp"
     depth = depth or named
-    if found is None:
-        taken = "echo" if is_echo else "torch" if path is not None and path.is_dir() else "llama_cpp"
-        found = registry.find(ENGINES, taken)
+    found = found or registry.find(ENGINES, taken)
     wanted = {"depth": depth, "type_k": type_k, "type_v": type_v, "adapters": tuple(adapters) or None}
     more = {name: value for name, value in wanted.items() if value is not None}
     _require_known(found, more, name_or_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import httpx
 
 from smidgen.errors import EngineFailed, InvalidInput
 from smidgen.inference.engine import Chunk, Message, Metrics
+from smidgen.inference.events import read_events
 from smidgen.inference.llama_server import LlamaServer, ServerSettings, completion_fields, default_context
 from smidgen.inference.options import GenerationOptions
 
@@ -110,7 +111,7 @@ class LlamaCpp:
             with self._client.stream("POST", self._server.address + route, json=request | self._held) as response:
                 if response.status_code != 200:
                     raise self._server.refusal(response.status_code, response.read())
-                for event in _events(response.iter_lines()):
+                for event in read_events(response.iter_lines()):
                     if "error" in event:
                         raise self._server.refusal(500, json.dumps(event).encode())
                     text, ended = _read_event(event)
@@ -136,16 +137,6 @@ class LlamaCpp:
 
 def _fields(options: GenerationOptions) -> dict[str, Any]:
     return completion_fields(options) | {"cache_prompt": options.temperature > 0 and options.seed < 0}
-
-
-def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Read server-sent events."""
-    for line in lines:
-        field, _, value = line.partition(":")
-        if field == "data" and value.strip() != "[DONE]":
-            yield json.loads(value)
-        elif field == "error":
-            yield {"error": json.loads(value)}
 
 
 def _read_event(event: dict[str, Any]) -> tuple[str, Literal["stop", "length"] | None]:
