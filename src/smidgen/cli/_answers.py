@@ -83,13 +83,20 @@ def terminal_width(stream: TextIO) -> int:
 
 
 def show(
-    chat: Chat, text: str, *, wrap: bool = True, hide_thinking: bool = False, stream: TextIO | None = None
+    chat: Chat,
+    text: str,
+    images: tuple[bytes, ...] = (),
+    *,
+    wrap: bool = True,
+    hide_thinking: bool = False,
+    stream: TextIO | None = None,
 ) -> Chunk | None:
     """Answer on the terminal. Left by Ctrl-C, what was said so far is remembered.
 
     Args:
         chat: The conversation.
         text: What is asked.
+        images: What is to be looked at.
         wrap: Break lines between words, on a terminal.
         hide_thinking: Show only what is said.
         stream: Where to; stdout where None.
@@ -99,7 +106,7 @@ def show(
     """
     stream = stream or sys.stdout
     wrapper = Wrapper(stream, terminal_width(stream) if wrap else 0)
-    answer, last = chat.answer(text), None
+    answer, last = chat.answer(text, images), None
     write, finish = _writer(chat, wrapper, hide_thinking)
     try:
         for last in answer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from smidgen.cli import _answers
 from smidgen.cli._conversation import Chat
+from smidgen.cli._pictures import take_out
 from smidgen.cli.screen import Screen, show_error
 from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound, SmidgenError
 from smidgen.inference.options import GenerationOptions
@@ -200,8 +201,9 @@ class Prompt:
         from smidgen.cli.run import describe_metrics
 
         last = None
+        text, images = take_out(self.chat, text, self.screen.say)
         with suppress(KeyboardInterrupt):
-            last = _answers.show(self.chat, text, wrap=self.wrap, hide_thinking=self.hide_thinking)
+            last = _answers.show(self.chat, text, images, wrap=self.wrap, hide_thinking=self.hide_thinking)
         sys.stdout.write("\n\n")
         if self.verbose and last is not None and last.metrics is not None:
             self.screen.say(describe_metrics(last.metrics) + "\n")

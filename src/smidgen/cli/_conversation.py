@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import Unsupported
 from smidgen.inference.engine import Message
+from smidgen.inference.images import marked
 from smidgen.inference.options import GenerationOptions, read_option
 from smidgen.inference.setup import Setup
 
@@ -62,13 +63,13 @@ class Chat:
         self._timer: threading.Timer | None = None
         self._engine: Engine | None = load(options)
 
-    def answer(self, text: str) -> Generator[Chunk, None, None]:
+    def answer(self, text: str, images: tuple[bytes, ...] = ()) -> Generator[Chunk, None, None]:
         """Answer; what was said is remembered when the answer ends or is stopped."""
         engine = self._awake()
-        asked = Message("user", text)
+        asked = Message("user", text, images)
         written: list[str] = []
         try:
-            for chunk in self._ask(engine, text, asked):
+            for chunk in self._ask(engine, asked):
                 written.append(chunk.text)
                 yield chunk
         finally:
@@ -76,10 +77,12 @@ class Chat:
                 self.said += [asked, Message("assistant", "".join(written))]
             self._rest()
 
-    def prompt(self, asked: Message) -> str | None:
+    def prompt(self, asked: Message, image_mark: str = "") -> str | None:
         """Return the conversation as the text to continue; None where the engine lays it out itself."""
         turns = self.setup.conversation([*self.said, asked], self.system)
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        messages = [
+            {"role": turn.role, "content": marked(turn.content, len(turn.images), image_mark)} for turn in turns
+        ]
         if self.setup.template is not None:
             from smidgen.inference.layout import lay_out
 
@@ -125,7 +128,7 @@ class Chat:
         """Give the model's memory back."""
         self._replace(None)
 
-    def _ask(self, engine: Engine, text: str, asked: Message) -> Generator[Chunk, None, None]:
+    def _ask(self, engine: Engine, asked: Message) -> Generator[Chunk, None, None]:
         if self.schema is not None:
             hold = getattr(engine, "hold_to", None)
             if hold is None:
@@ -135,12 +138,20 @@ class Chat:
             hold(self.schema)
         elif hasattr(engine, "hold_to"):
             engine.hold_to(None)
+        mark = getattr(engine, "image_mark", "")
         if self.raw:
-            return engine.complete(text, self.options)
-        prompt = self.prompt(asked)
+            text = marked(asked.content, len(asked.images), mark)
+            return self._continue(engine, text, [asked])
+        prompt = self.prompt(asked, mark)
         if prompt is not None:
-            return engine.complete(prompt, self.options)
+            return self._continue(engine, prompt, [*self.said, asked])
         return engine.chat(self.setup.conversation([*self.said, asked], self.system), self.options)
+
+    def _continue(self, engine: Any, text: str, turns: Sequence[Message]) -> Generator[Chunk, None, None]:
+        """Continue a text, with the turns' images at their marks."""
+        images = [image for turn in turns for image in turn.images]
+        answer: Generator[Chunk, None, None] = engine.complete(text, self.options, *([images] if images else []))
+        return answer
 
     def _awake(self) -> Engine:
         with self._lock:

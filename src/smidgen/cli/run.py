@@ -7,9 +7,8 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from smidgen.cli._conversation import Chat
     from smidgen.inference.engine import Engine, Metrics
     from smidgen.inference.options import GenerationOptions
+    from smidgen.inference.setup import Setup
     from smidgen.models.sources import LocalModel
 
 ECHO = "echo"
@@ -84,9 +84,9 @@ def command(
 ) -> None:
     """Answer a prompt, or hold a conversation in the terminal.
 
-    What is piped in is the prompt, or stands before it. Ctrl-C stops an answer; /bye or Ctrl-D ends the
-    conversation, /help lists what else it understands. Without --seed every answer is sampled anew. What the
-    model's Modelfile says holds where no option here says otherwise.
+    What is piped in is the prompt, or stands before it. Models that see look at the images whose paths a prompt names.
+    Ctrl-C stops an answer; /bye or Ctrl-D ends the conversation, /help lists what else it understands. Without --seed
+    every answer is sampled anew. What the model's Modelfile says holds where no option here says otherwise.
     """
     from smidgen.cli._chat import Chat, Prompt, read_lines, read_think, schema_from
     from smidgen.inference.engine import ENGINES
@@ -114,7 +114,7 @@ def command(
         local = None if name == ECHO else _find(name, settings, screen, insecure)
         setup = Setup.of(local)
         options = setup.options(values, {"num_thread": settings.threads})
-        load = _opener(local, settings, screen, Running(engine, type_k, type_v), setup.adapters)
+        load = _opener(local, settings, screen, Running(engine, type_k, type_v), setup)
         return Chat(load, options, raw=raw, setup=setup, local=local)
 
     with begin(model) as chat:
@@ -181,7 +181,7 @@ def _find(model: str, settings: Settings, screen: Screen, insecure: bool) -> Loc
 
 
 def _opener(
-    local: LocalModel | None, settings: Settings, screen: Screen, running: Running, adapters: Sequence[Path]
+    local: LocalModel | None, settings: Settings, screen: Screen, running: Running, setup: Setup
 ) -> Callable[[GenerationOptions], Engine]:
     """Return what loads the model anew, for the options that take effect only then."""
 
@@ -196,7 +196,13 @@ def _opener(
         threads = options.num_thread or settings.threads
         depth = None if local is None else local.depth
         return open_engine(
-            path, threads=threads, context=options.num_ctx, depth=depth, adapters=adapters, **asdict(running)
+            path,
+            threads=threads,
+            context=options.num_ctx,
+            depth=depth,
+            adapters=setup.adapters,
+            projector=setup.projector,
+            **asdict(running),
         )
 
     return load
@@ -206,10 +212,12 @@ def _answer_once(
     chat: Chat, text: str, model: str, screen: Screen, *, verbose: bool, wrap: bool, hide_thinking: bool
 ) -> None:
     from smidgen.cli import _answers
+    from smidgen.cli._pictures import take_out
 
     shown = io.StringIO() if screen.json else None
     hide = hide_thinking or (screen.json and chat.think is not None)
-    last = _answers.show(chat, text, wrap=wrap, hide_thinking=hide, stream=shown)
+    text, images = take_out(chat, text, screen.say)
+    last = _answers.show(chat, text, images, wrap=wrap, hide_thinking=hide, stream=shown)
     metrics = last.metrics if last is not None else None
     if shown is not None:
         figures = asdict(metrics) if metrics else None

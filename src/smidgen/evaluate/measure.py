@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from smidgen.evaluate.windows import Text
     from smidgen.inference.scoring import Subject
     from smidgen.models.facts import Facts
+    from smidgen.models.sources import LocalModel
 
 WINDOW_LENGTH = 512
 
@@ -232,9 +233,15 @@ def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
 def find_facts(model: str, engine: str, offline: bool, progress: Progress) -> Facts:
     """Return the facts of what is run of a model, found by name and made runnable where need be."""
     from smidgen.export import runnable
+
+    return facts_of(runnable.find(model, offline=offline, progress=progress), engine, progress)
+
+
+def facts_of(local: LocalModel, engine: str, progress: Progress) -> Facts:
+    """Return the facts of what is run of a model that is on this machine, made runnable where need be."""
+    from smidgen.export import runnable
     from smidgen.models.facts import inspect
 
-    local = runnable.find(model, offline=offline, progress=progress)
     path = runnable.path_of(local, engine=engine, progress=progress)
     if path.is_dir():
         return inspect(local)

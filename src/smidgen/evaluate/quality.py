@@ -117,6 +117,65 @@ class FileQuality:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """How unlikely one model finds each token of a text.
+
+    Attributes:
+        text: Name of the text.
+        sha256: Digest of the text.
+        nats: -ln p of each scored token.
+        scored_bytes: Bytes of text that they stand for.
+        windows: Windows read.
+        length: Tokens per window.
+        tokens: Digest of the windows' tokens: where it is the same, losses can be compared token by token.
+    """
+
+    text: str
+    sha256: str
+    nats: tuple[float, ...]
+    scored_bytes: int
+    windows: int
+    length: int
+    tokens: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    def quality(self) -> FileQuality:
+        """Sum them up."""
+        losses = numpy.array(self.nats, numpy.float32)
+        perplexity = math.exp(losses.mean(dtype=numpy.float64))
+        return FileQuality(
+            text=self.text,
+            tokens=len(losses),
+            perplexity=perplexity,
+            perplexity_se=perplexity * standard_error(losses.astype(numpy.float64)),
+            bits_per_byte=float(losses.sum(dtype=numpy.float64)) / math.log(2) / self.scored_bytes,
+            windows=self.windows,
+            length=self.length,
+            stride=self.length,
+            sha256=self.sha256,
+        )
+
+    def bits(self, other: Losses | None = None) -> tuple[float, float]:
+        """Return bits per byte and their standard error, or how many more they are than another model's.
+
+        Where both read the same tokens the error is that of the differences token by token, else that of two
+        measurements that know nothing of each other, which is wider.
+        """
+        to_bits = len(self.nats) / math.log(2) / self.scored_bytes
+        own = numpy.array(self.nats, numpy.float64)
+        if other is None:
+            return float(own.mean()) * to_bits, standard_error(own) * to_bits
+        theirs = numpy.array(other.nats, numpy.float64)
+        if self.tokens == other.tokens:
+            return float((own - theirs).mean()) * to_bits, standard_error(own - theirs) * to_bits
+        (one, error), (two, their_error) = self.bits(), other.bits()
+        return one - two, math.hypot(error, their_error)
+
+
+@dataclass(frozen=True)
 class _Setting:
     """What was read, and how many bytes of text the scored tokens stand for."""
 
@@ -226,22 +285,36 @@ def measure_file(
         InvalidInput: The text is shorter than one window.
     """
     with PromptScorer(path, threads=threads, context=length) as scorer:
-        read = cut(scorer, text, scorer.pieces(), length=length, count=windows)
-        each = track(read, f"measuring on {text.name}", progress, unit="windows")
-        losses = numpy.concatenate([-scorer.next_token_logprobs(window.ids, start=window.first) for window in each])
-    perplexity = math.exp(losses.mean(dtype=numpy.float64))
-    return FileQuality(
+        return read_losses(scorer, text, windows=windows, length=length, progress=progress).quality()
+
+
+def read_losses(
+    scorer: PromptScorer, text: Text, *, windows: int = 8, length: int = 512, progress: Progress = silent
+) -> Losses:
+    """Return how unlikely an opened model finds each token of a text, in the windows of `measure_file`.
+
+    Args:
+        scorer: The model; its context holds ``length`` tokens at least.
+        text: What to measure on.
+        windows: At most so many windows, from the text's beginning.
+        length: Tokens per window; those after the first half are scored.
+        progress: Told after each window.
+
+    Raises:
+        InvalidInput: The text is shorter than one window.
+    """
+    read = cut(scorer, text, scorer.pieces(), length=length, count=windows)
+    each = track(read, f"measuring on {text.name}", progress, unit="windows")
+    found = numpy.concatenate([-scorer.next_token_logprobs(window.ids, start=window.first) for window in each])
+    ids = numpy.concatenate([window.ids for window in read]).astype("<i8")
+    return Losses(
         text=text.name,
-        tokens=len(losses),
-        perplexity=perplexity,
-        perplexity_se=perplexity * standard_error(losses.astype(numpy.float64)),
-        bits_per_byte=float(losses.sum(dtype=numpy.float64))
-        / math.log(2)
-        / sum(window.scored_bytes for window in read),
+        sha256=text.sha256,
+        nats=tuple(found.tolist()),
+        scored_bytes=sum(window.scored_bytes for window in read),
         windows=len(read),
         length=length,
-        stride=length,
-        sha256=text.sha256,
+        tokens=hashlib.sha256(ids.tobytes()).hexdigest(),
     )
 
 

@@ -25,10 +25,12 @@ class Message:
     Attributes:
         role: "system", "user" or "assistant".
         content: What was said.
+        images: Images that belong to it, as `smidgen.inference.images.plain` gives them.
     """
 
     role: str
     content: str
+    images: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def open_engine(
     type_k: str | None = None,
     type_v: str | None = None,
     adapters: Sequence[Path] = (),
+    projector: Path | None = None,
 ) -> Engine:
     """Load a model into an engine.
 
@@ -121,6 +124,7 @@ def open_engine(
         type_k: Number type of the keys that llama.cpp's context keeps, such as "q8_0"; float16 where None.
         type_v: The same of the values.
         adapters: LoRA files in GGUF that are put on the model; for llama.cpp.
+        projector: A GGUF that turns images into what the model reads; for llama.cpp.
 
     Raises:
         ReferenceNotFound: No such model or engine.
@@ -147,7 +151,8 @@ def open_engine(
         taken = "torch" if path.is_dir() else "llama_cpp"
     depth = depth or named
     found = found or registry.find(ENGINES, taken)
-    wanted = {"depth": depth, "type_k": type_k, "type_v": type_v, "adapters": tuple(adapters) or None}
+    wanted: dict[str, object] = {"depth": depth, "type_k": type_k, "type_v": type_v, "projector": projector}
+    wanted["adapters"] = tuple(adapters) or None
     more = {name: value for name, value in wanted.items() if value is not None}
     _require_known(found, more, name_or_path)
     opened: Engine = found(path, threads=threads, context=context, **more)

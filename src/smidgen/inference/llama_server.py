@@ -6,13 +6,14 @@ after another, and `smidgen.serving` for many at once.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq
 _CHILD = "smidgen.inference.engines._llama_cpp_child"
 _EXECUTABLE = "SMIDGEN_LLAMA_SERVER"
 _UNSEEDED = 2**32 - 1
+_OLD_MARK = "<__media__>"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class ServerSettings:
         embeddings: Give vectors of texts.
         pooling: How tokens' states become one vector, or with "rank" one score; as the file says where None.
         adapters: Paths of LoRA adapters.
+        projector: Path of the GGUF that turns images into what the model reads; None for a model of texts only.
         prompt_cache: Bytes of memory for prompts that no slot holds any more.
         type_k: Number type of the keys that the context keeps, one of `CACHE_TYPES`; float16 where None.
         type_v: The same of the values; other types than floats need the server's flash attention.
@@ -74,6 +77,7 @@ class ServerSettings:
     embeddings: bool = False
     pooling: Literal["mean", "last", "cls", "rank"] | None = None
     adapters: tuple[str, ...] = ()
+    projector: str | None = None
     prompt_cache: int = 256 << 20
     patience: float = LOAD_PATIENCE
     type_k: str | None = None
@@ -118,6 +122,7 @@ class LlamaServer:
         headers: What every request to it must carry.
         child: The process.
         load_seconds: How long loading took.
+        image_mark: The text that stands for an image in a prompt, which nobody can guess; empty without a projector.
 
     Raises:
         ReferenceNotFound: There is no such file or program.
@@ -140,7 +145,7 @@ class LlamaServer:
                 request = asdict(settings) | {"threads": settings.threads or cores()[0]}
                 self.child.send(path=str(self.path), executable=program, key=key, **request)
                 self.address: str = self.child.receive()["address"]
-                self._wait_until_healthy()
+                self.image_mark = self._wait_until_healthy()
         except BaseException as error:
             self.close()
             if isinstance(error, EngineFailed) and (cause := self.child.cause()):
@@ -185,14 +190,17 @@ class LlamaServer:
         finally:
             timer.cancel()
 
-    def _wait_until_healthy(self) -> None:
+    def _wait_until_healthy(self) -> str:
+        """Wait until the server answers; returns the mark of images."""
         with httpx.Client(headers=self.headers, trust_env=False) as client:
             while True:
                 if not self.alive():
                     raise self.child.failure()
                 try:
                     if client.get(self.address + "/health").status_code == 200:
-                        return
+                        if self.settings.projector is None:
+                            return ""
+                        return str(client.get(self.address + "/props").json().get("media_marker", _OLD_MARK))
                 except httpx.TransportError:
                     pass  # the port is not open yet
                 time.sleep(0.02)
@@ -216,6 +224,13 @@ def completion_fields(options: GenerationOptions) -> dict[str, Any]:
         "presence_penalty": options.presence_penalty,
         "frequency_penalty": options.frequency_penalty,
     }
+
+
+def prompt_field(text: str, images: Sequence[bytes] = ()) -> str | dict[str, Any]:
+    """Return what the server's ``/completion`` takes as its prompt: a text, or one with its images in base64."""
+    if not images:
+        return text
+    return {"prompt_string": text, "multimodal_data": [base64.b64encode(image).decode() for image in images]}
 
 
 def _program(name: str | None) -> str | None:

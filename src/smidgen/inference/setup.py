@@ -43,6 +43,7 @@ class Setup:
         template: Its own layout of conversations; None where the model's file brings one.
         adapters: LoRA files in GGUF that are put on it.
         draft: A small model that guesses ahead.
+        projector: A file that turns images into what the model reads.
 
     Example:
         >>> setup = Setup(parameters={"temperature": 0.2, "top_k": 5}, system="Be brief.")
@@ -58,6 +59,7 @@ class Setup:
     template: GoTemplate | None = None
     adapters: tuple[Path, ...] = ()
     draft: Path | None = None
+    projector: Path | None = None
 
     @classmethod
     def of(cls, local: LocalModel | None) -> Setup:
@@ -73,6 +75,7 @@ class Setup:
         facts, folder = local.facts, local.path.parent if local.path.is_file() else local.path
         template = facts.get("template")
         draft = facts.get("draft")
+        projectors = facts.get("projectors") or ()
         return cls(
             parameters=known_parameters(facts.get("parameters") or {}),
             system=facts.get("system"),
@@ -80,6 +83,7 @@ class Setup:
             template=go_template.parse(template) if template else None,
             adapters=tuple(folder / name for name in facts.get("adapters") or ()),
             draft=folder / draft if draft else None,
+            projector=folder / projectors[0] if projectors else None,
         )
 
     def options(self, request: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> GenerationOptions:

@@ -22,6 +22,8 @@ _INSERT_TOKENS = (
     ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.fim_mid_token_id"),
     ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.suffix_token_id", "tokenizer.ggml.middle_token_id"),
 )
+_IMAGE_TOKENS = 768
+
 _LONGEST_LIST = 1024
 """Longer lists (a vocabulary, its merges) are not kept in memory."""
 
@@ -148,6 +150,35 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def projector_of(model: ServedModel) -> Header | None:
+    """Return the header of what turns images into tokens; None for a model of texts only.
+
+    Raises:
+        DamagedFile: It cannot be read.
+    """
+    path = model.projector
+    return None if path is None else _read(f"{model.digest}/{path.name}", path)
+
+
+def sees(model: ServedModel) -> bool:
+    """Say whether a model reads images."""
+    projector = projector_of(model)
+    return projector is not None and bool(projector.metadata.get("clip.has_vision_encoder", True))
+
+
+def image_tokens(model: ServedModel) -> int:
+    """Estimate how many tokens one image becomes: one for each patch that is left, and at most what Ollama counts."""
+    projector = projector_of(model)
+    if projector is None:
+        return 0
+    size, patch, scale = (
+        projector.metadata.get(f"clip.vision.{key}") for key in ("image_size", "patch_size", "projector.scale_factor")
+    )
+    if not (isinstance(size, int) and isinstance(patch, int) and patch):
+        return _IMAGE_TOKENS
+    return min(_IMAGE_TOKENS, (size // patch) ** 2 // max(1, int(scale or 1)) ** 2)
+
+
 def template_of(model: ServedModel) -> str:
     """Return the model's own Go template; empty where it has none."""
     return str(model.facts.get("template") or "")
@@ -157,6 +188,9 @@ def capabilities(model: ServedModel) -> list[str]:
     """Say what a model can do, in Ollama's words.
 
     The echo engine does all that can be done with text.
+
+    Raises:
+        DamagedFile: One of its files cannot be read.
     """
     if model.path is None:
         return ["completion", "tools", "insert", "embedding", "thinking"]
@@ -172,6 +206,8 @@ def capabilities(model: ServedModel) -> list[str]:
         found.append("insert")
     if "thinking" in names or thinking_marks(go or jinja) is not None:
         found.append("thinking")
+    if sees(model):
+        found.append("vision")
     return found
 
 
@@ -202,7 +238,7 @@ def details(model: ServedModel) -> dict[str, Any]:
         "parent_model": str(model.facts.get("parent") or ""),
         "format": "safetensors" if model.path is not None and model.path.is_dir() else "gguf",
         "family": family,
-        "families": [family] if family else None,
+        "families": ([family, "clip"] if sees(model) else [family]) if family else None,
         "parameter_size": human_count(header.parameters),
         "quantization_level": _level(header),
         **{key: value for key, value in found.items() if isinstance(value, int)},

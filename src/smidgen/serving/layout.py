@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,10 @@ from smidgen.errors import InvalidInput, Unsupported
 from smidgen.inference import chat_template
 from smidgen.inference.answers import thinking_marks
 from smidgen.inference.go_template import GoTemplate
+from smidgen.inference.images import marked
 from smidgen.inference.layout import lay_out, lay_out_prompt
 from smidgen.inference.tool_calls import names_of
-from smidgen.serving.details import capabilities, header_of, parsed, template_of
+from smidgen.serving.details import capabilities, header_of, image_tokens, parsed, template_of
 from smidgen.serving.exchange import GenerationRequest, Turn
 from smidgen.serving.faults import ContextExceeded
 from smidgen.serving.library import ServedModel
@@ -132,8 +134,13 @@ def plan(model: ServedModel, request: GenerationRequest) -> Layout:
         if wanted and capability not in can:
             raise Unsupported(f'"{request.model}" does not support {capability}')
     turns = _turns(model, request)
-    if any(turn.images for turn in turns) or request.images:
-        raise Unsupported(f'"{request.model}" does not support images: it is a text model')
+    if images_of(turns) or request.images:
+        if "vision" not in can:
+            raise Unsupported(
+                f'"{request.model}" does not support images: this model is missing data required for image input'
+            )
+        if request.suffix:
+            raise InvalidInput("a request may have images or a suffix, not both")
     if request.tool_choice not in ("auto", "none", "required", *names_of(request.tools)):
         raise InvalidInput(f"tool_choice names {request.tool_choice!r}, which is none of the tools")
     thinks = (request.think is None or bool(request.think)) if "thinking" in can else None
@@ -159,6 +166,8 @@ async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
         ContextExceeded: It does not fit, and may not be cut.
     """
     request = layout.request
+    if request.images or images_of(layout.turns):
+        return await _with_images(layout, runner)
     if request.tokens and not runner.lays_out:
         return _within(request.tokens, request, runner)
     if runner.lays_out and layout.turns:
@@ -177,6 +186,41 @@ async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
     return await _cut(prompt, request, runner)
 
 
+async def _with_images(layout: Layout, runner: Runner) -> Prompt:
+    """Lay a request with images out; of one that is too long even alone nothing can be cut."""
+    request = layout.request
+    before = await runner.detokenize(list(request.context)) if request.context else ""
+    if not layout.turns:
+        text = marked((request.prompt or "").replace(runner.image_mark, ""), len(request.images), runner.image_mark)
+        return Prompt(before + text, images=request.images)
+    images = images_of(layout.turns)
+    kept, text = await _fitting(
+        layout, runner, _numbered(layout.turns, runner.image_mark), lambda turns: before + layout.text(turns)
+    )
+    # Each mark bears its image's number until here: a template may leave turns out, or say them in another order.
+    number = re.compile(rf"(?<={re.escape(runner.image_mark)})\[(\d{{1,6}})\]")
+    shown = tuple(images[int(each)] for each in number.findall(text))
+    if images_of(kept) and not shown:
+        raise Unsupported(f'the template of "{request.model}" leaves images out')
+    return Prompt(number.sub("", text), images=shown)
+
+
+def _numbered(turns: Sequence[Turn], mark: str) -> tuple[Turn, ...]:
+    """Put a mark for each image into the turns' texts."""
+    found, count = [], 0
+    for turn in turns:
+        first, *others = marked(turn.content.replace(mark, ""), len(turn.images), mark).split(mark)
+        text = "".join(f"{mark}[{number}]{part}" for number, part in enumerate(others, count))
+        count += len(turn.images)
+        found.append(replace(turn, content=first + text))
+    return tuple(found)
+
+
+def images_of(turns: Sequence[Turn]) -> tuple[bytes, ...]:
+    """Return the images of all turns, in their order."""
+    return tuple(image for turn in turns for image in turn.images)
+
+
 def _template_with(layout: Layout, field: str) -> GoTemplate | None:
     """Return the request's Go template where it reads a field."""
     language, text = layout.template
@@ -192,7 +236,7 @@ async def _fitting(
     layout: Layout, runner: Runner, turns: tuple[Turn, ...], lay_out: Callable[[Sequence[Turn]], str]
 ) -> tuple[tuple[Turn, ...], str]:
     """Drop as few of the oldest turns as needed; system messages and the last turn always stay."""
-    fits = _measure(runner)
+    fits = _measure(runner, image_tokens(layout.model))
     text = lay_out(turns)
     if layout.request.messages is None or await fits(text):
         return turns, text
@@ -214,12 +258,18 @@ def _without(turns: tuple[Turn, ...], dropped: Sequence[int]) -> tuple[Turn, ...
     return tuple(turn for number, turn in enumerate(turns) if number not in set(dropped))
 
 
-def _measure(runner: Runner) -> Callable[[str], Awaitable[bool]]:
+def _measure(runner: Runner, image_tokens: int = 0) -> Callable[[str], Awaitable[bool]]:
     async def fits(text: str) -> bool:
-        # A token stands for at least one byte: what has fewer bytes than the context has tokens need not be counted.
-        if runner.context is None or len(text.encode(errors="replace")) + _RESERVED < runner.context:
+        if runner.context is None:
             return True
-        return len(await runner.tokenize(text)) < runner.context
+        room = runner.context
+        if runner.image_mark:
+            room -= text.count(runner.image_mark) * image_tokens
+            text = text.replace(runner.image_mark, "")
+        # A token stands for at least one byte: what has fewer bytes than the context has tokens need not be counted.
+        if len(text.encode(errors="replace")) + _RESERVED < room:
+            return True
+        return len(await runner.tokenize(text)) < room
 
     return fits
 

@@ -64,6 +64,17 @@ class ServedModel:
     local: LocalModel | None = field(default=None, repr=False)
 
     @property
+    def folder(self) -> Path | None:
+        """Where the model's files lie; None for the echo engine."""
+        return self.path if self.path is None or self.path.is_dir() else self.path.parent
+
+    @property
+    def projector(self) -> Path | None:
+        """The file that turns images into what the model reads; None for a model of texts only."""
+        names = self.facts.get("projectors") or ()
+        return None if self.folder is None or not names else self.folder / names[0]
+
+    @property
     def parameters(self) -> Mapping[str, Any]:
         """Options that the model itself brings, as they were written."""
         found: Mapping[str, Any] = self.facts.get("parameters") or {}

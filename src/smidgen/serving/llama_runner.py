@@ -7,8 +7,8 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import EngineFailed, SmidgenError, Unsupported
-from smidgen.inference.llama_server import completion_fields
+from smidgen.errors import EngineFailed, SmidgenError
+from smidgen.inference.llama_server import completion_fields, prompt_field
 from smidgen.serving.exchange import FinalEvent, Reason, TextEvent, TokenLogprob
 from smidgen.serving.faults import ContextExceeded
 from smidgen.serving.loopback import Loopback
@@ -36,6 +36,7 @@ class LlamaRunner:
         context: Tokens that one answer's context holds.
         slots: Answers that it writes at once.
         lays_out: False: it reads texts.
+        image_mark: What stands for an image in a text; empty for a model of texts only.
         load_seconds: How long loading took.
     """
 
@@ -45,6 +46,7 @@ class LlamaRunner:
         self.context = server.settings.context
         self.slots = server.settings.slots
         self.load_seconds = server.load_seconds
+        self.image_mark = server.image_mark
         self.server = server
         self._begins: str | None = None
         self._loopback = Loopback(server.address, server.headers)
@@ -141,16 +143,15 @@ class LlamaRunner:
             fields["logit_bias"] = [[token, bias] for token, bias in sampling.logit_bias.items()]
         if sampling.kept_marks:
             fields["preserved_tokens"] = list(sampling.kept_marks)
-        if prompt.images:
-            raise Unsupported("this model does not support images")
         if prompt.suffix:
             return "/infill", fields | {"input_prefix": prompt.text, "input_suffix": prompt.suffix}
-        return "/completion", fields | {"prompt": list(prompt.tokens) or await self._bare(prompt.text)}
+        read = list(prompt.tokens) or prompt_field(await self._bare(prompt.text), prompt.images)
+        return "/completion", fields | {"prompt": read}
 
     async def _limit(self, prompt: Prompt, sampling: Sampling) -> int:
         """Return how many tokens may be written."""
         wanted = sampling.options.num_predict
-        if sampling.shift:
+        if sampling.shift or prompt.images:  # with images the server never shifts
             return wanted if 0 <= wanted <= ENDLESS * self.context else ENDLESS * self.context
         left = self.context - len(prompt.tokens or await self.tokenize(prompt.text))
         if left < 1:

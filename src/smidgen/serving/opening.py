@@ -28,6 +28,9 @@ _WORKSPACE = 64 << 20
 
 _SMALLEST_CONTEXT = 4
 
+_SMALLEST_SEEING_CONTEXT = 2048
+"""An image alone may fill a smaller one."""
+
 _RANK = 4
 """llama.cpp's number for pooling to a score."""
 
@@ -93,8 +96,8 @@ def _server_settings(
     model: ServedModel, options: LoadOptions, settings: ServingSettings, context: int
 ) -> ServerSettings:
     embeds = options.purpose == "embed"
-    assert model.path is not None
-    folder = model.path if model.path.is_dir() else model.path.parent
+    assert model.folder is not None
+    projector = model.projector if options.purpose == "generate" else None
     return ServerSettings(
         context=context,
         slots=1 if embeds else settings.slots,
@@ -106,7 +109,8 @@ def _server_settings(
         shift=not embeds,
         embeddings=embeds,
         pooling=_pooling(model) if embeds else None,
-        adapters=tuple(str(folder / name) for name in model.facts.get("adapters", ())),
+        adapters=tuple(str(model.folder / name) for name in model.facts.get("adapters", ())),
+        projector=None if projector is None else str(projector),
         patience=settings.load_timeout,
         type_k=settings.cache_type,
         type_v=settings.cache_type,
@@ -137,7 +141,8 @@ def context_of(model: ServedModel, options: LoadOptions, settings: ServingSettin
     # A longer context than the short rope factors reach would take the long ones for short texts too.
     short = metadata.get(f"{metadata.get('general.architecture')}.rope.scaling.original_context_length")
     wanted = options.context or settings.context or min(DEFAULT_CONTEXT, short or DEFAULT_CONTEXT)
-    return max(_SMALLEST_CONTEXT, min(wanted, trained, settings.max_context))
+    least = _SMALLEST_CONTEXT if model.projector is None else _SMALLEST_SEEING_CONTEXT
+    return min(max(least, wanted), max(_SMALLEST_CONTEXT, min(trained, settings.max_context)))
 
 
 def estimate_bytes(model: ServedModel, context: int) -> int:

@@ -28,7 +28,7 @@ class Prompt:
         tokens: The text's tokens, where they count instead of it; empty where they do not.
         turns: The conversation; empty where only the text counts.
         suffix: What shall stand behind the generated text.
-        images: Encoded images, in the order of their marks in the text.
+        images: Images, in the order of their marks in the text.
     """
 
     text: str = ""
@@ -80,6 +80,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def image_mark(self) -> str:
+        """What stands for an image in a prompt's text; empty where it reads none."""
+        ...
+
+    @property
     def load_seconds(self) -> float:
         """How long loading took."""
         ...
@@ -123,6 +128,7 @@ class EngineRunner:
     """
 
     lays_out: bool = True
+    image_mark: str = ""
 
     def __init__(self, engine: Engine, context: int | None, threads: int) -> None:
         self.context: int | None = context

@@ -90,6 +90,7 @@ class ScoringRunner:
     """
 
     lays_out: bool = False
+    image_mark: str = ""
     slots: int = 1
 
     def __init__(self, scorer: Scorer, context: int, load_seconds: float) -> None:

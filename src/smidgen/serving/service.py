@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from smidgen.errors import InvalidInput, Unsupported
+from smidgen.inference.images import pixels_of, plain_all
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.structured import schema_of, tool_call_schema
 from smidgen.inference.tool_calls import MARKS
@@ -33,7 +34,7 @@ from smidgen.serving.library import Library, ServedModel
 from smidgen.serving.metrics import Meters
 from smidgen.serving.opening import build_scheduler, is_decoder
 from smidgen.serving.options import known_options
-from smidgen.serving.runner import Runner, Sampling
+from smidgen.serving.runner import Prompt, Runner, Sampling
 from smidgen.serving.scheduler import LoadOptions, Purpose, Scheduler
 from smidgen.serving.settings import ServingSettings
 from smidgen.serving.writing import write
@@ -80,9 +81,10 @@ class Service:
             ready = time.perf_counter()
             prompt = await prompt_for(layout, lease.runner)
             if request.render_only:
-                yield TextEvent(prompt.text or "\n\n".join(turn.content for turn in prompt.turns))
+                yield TextEvent(_rendered(prompt, lease.runner.image_mark))
                 yield FinalEvent("stop")
                 return
+            prompt = await asyncio.to_thread(self._with_plain_images, prompt)
             said: list[str] = []
             events = write(layout, lease.runner, prompt, sampling)
             async with aclosing(events):
@@ -153,8 +155,8 @@ class Service:
             raise InvalidInput(f'option "num_ctx" must be at most {self.settings.max_context}')
         if not 0 <= request.top_logprobs <= MOST_LOGPROBS:
             raise InvalidInput(f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
-        self._check_images(request)
         layout = plan(model, request)
+        self._check_images(request)
         sampling = Sampling(
             GenerationOptions.from_mapping(values),
             schema=self._schema(request),
@@ -172,6 +174,14 @@ class Service:
             raise BodyTooLarge(f"at most {self.settings.max_images} images are taken")
         if any(len(image) > self.settings.max_image for image in images):
             raise BodyTooLarge(f"an image is larger than {self.settings.max_image} bytes")
+        if sum(map(pixels_of, images)) > self.settings.max_pixels:
+            raise BodyTooLarge(f"the images are larger than {self.settings.max_pixels} pixels together")
+
+    def _with_plain_images(self, prompt: Prompt) -> Prompt:
+        """Unpack the images, now that there is a slot: those of requests that wait stay as they were sent."""
+        if not prompt.images:
+            return prompt
+        return replace(prompt, images=tuple(plain_all(prompt.images, self.settings.max_pixels)))
 
     def _schema(self, request: GenerationRequest) -> dict[str, Any] | None:
         limit = self.settings.max_grammar
@@ -200,7 +210,16 @@ async def _context(request: GenerationRequest, runner: Runner, prompt: str, said
     """Return the tokens of a whole exchange, for clients that send them back."""
     if not request.wants_context or runner.lays_out:
         return ()
-    return tuple(await runner.tokenize(prompt + "".join(said)))
+    before = prompt.replace(runner.image_mark, "") if runner.image_mark else prompt
+    return tuple(await runner.tokenize(before + "".join(said)))
+
+
+def _rendered(prompt: Prompt, mark: str) -> str:
+    """Return the text that a model would read, its images numbered."""
+    text = prompt.text or "\n\n".join(turn.content for turn in prompt.turns)
+    for number in range(len(prompt.images)):
+        text = text.replace(mark, f"[img-{number}]", 1)
+    return text
 
 
 async def _within(runner: Runner, text: str, truncate: bool) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smidgen.errors import InvalidInput
+from smidgen.inference.images import MOST_PIXELS
 from smidgen.serving.durations import seconds
 
 DEFAULT_PORT = 11434
@@ -45,6 +46,7 @@ class ServingSettings:
         max_body: Bytes of a request's body (MAX_BODY).
         max_image: Bytes of one decoded image (MAX_IMAGE).
         max_images: Images of one request (MAX_IMAGES).
+        max_pixels: Pixels of all images of one request together (MAX_PIXELS).
         max_grammar: Bytes of a grammar or a JSON schema (MAX_GRAMMAR).
         max_texts: Texts of one request for embeddings (MAX_TEXTS).
         threads: Threads that each model computes with; None for the physical cores.
@@ -67,6 +69,7 @@ class ServingSettings:
     max_body: int = 64 * MIB
     max_image: int = 20 * MIB
     max_images: int = 32
+    max_pixels: int = MOST_PIXELS
     max_grammar: int = MIB // 4
     max_texts: int = 2048
     threads: int | None = None
@@ -145,6 +148,7 @@ _VARIABLES: dict[str, tuple[str, Any]] = {
     "max_body": ("MAX_BODY", int),
     "max_image": ("MAX_IMAGE", int),
     "max_images": ("MAX_IMAGES", int),
+    "max_pixels": ("MAX_PIXELS", int),
     "max_grammar": ("MAX_GRAMMAR", int),
     "max_texts": ("MAX_TEXTS", int),
 }

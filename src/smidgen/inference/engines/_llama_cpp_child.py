@@ -63,6 +63,9 @@ def _apply_what_was_asked_for(xllamacpp: Any, parameters: Any, request: dict[str
         if request[name] is not None:
             kind = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{request[name].upper()}")
             setattr(parameters, f"cache_{name}", kind)
+    if request["projector"] is not None:
+        parameters.mmproj.path = request["projector"]
+    _speculate(xllamacpp, parameters, request["speculation"], request["threads"])
     if request["adapters"]:
         parameters.lora_adapters = [_adapter(xllamacpp, path) for path in request["adapters"]]
 
@@ -104,6 +107,7 @@ def _more_arguments(request: dict[str, Any]) -> list[str]:
         "--cache-type-k": request["type_k"] and request["type_k"].lower(),
         "--cache-type-v": request["type_v"] and request["type_v"].lower(),
         "--pooling": request["pooling"] if request["embeddings"] else None,
+        "--mmproj": request["projector"],
     }
     arguments = [str(part) for pair in optional.items() if pair[1] is not None for part in pair]
     switches = {"--embeddings": request["embeddings"], "--context-shift": request["shift"]}

@@ -13,7 +13,14 @@ import httpx
 from smidgen.errors import EngineFailed, InvalidInput
 from smidgen.inference.engine import Chunk, Message, Metrics
 from smidgen.inference.events import read_events
-from smidgen.inference.llama_server import LlamaServer, ServerSettings, completion_fields, default_context
+from smidgen.inference.images import data_address
+from smidgen.inference.llama_server import (
+    LlamaServer,
+    ServerSettings,
+    completion_fields,
+    default_context,
+    prompt_field,
+)
 from smidgen.inference.options import GenerationOptions
 
 
@@ -30,6 +37,7 @@ class LlamaCpp:
         executable: A llama-server program to use instead of the one inside xllamacpp; taken from the
             environment variable SMIDGEN_LLAMA_SERVER where None.
         adapters: LoRA files in GGUF that are put on the model.
+        projector: A GGUF that turns images into what the model reads.
         type_k: Number type of the keys that the context keeps, such as "q8_0"; float16 where None.
         type_v: The same of the values.
 
@@ -47,6 +55,7 @@ class LlamaCpp:
         context: int | None = None,
         executable: str | None = None,
         adapters: Sequence[Path] = (),
+        projector: Path | None = None,
         type_k: str | None = None,
         type_v: str | None = None,
     ) -> None:
@@ -56,6 +65,7 @@ class LlamaCpp:
             type_k=type_k,
             type_v=type_v,
             adapters=tuple(map(str, adapters)),
+            projector=None if projector is None else str(projector),
         )
         self._server = LlamaServer(path, settings, executable=executable)
         self.path = self._server.path
@@ -73,13 +83,32 @@ class LlamaCpp:
         """Answer a conversation, laid out with the model's own chat template."""
         if not messages:
             raise InvalidInput("A conversation without messages has no answer.")
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [{"role": message.role, "content": _content(message)} for message in messages]
         request = {"messages": turns, "stream_options": {"include_usage": True}, **_fields(options)}
         return self._answer("/v1/chat/completions", request)
 
-    def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
-        """Continue a text as it stands."""
-        return self._answer("/completion", {"prompt": prompt, **_fields(options)})
+    def complete(
+        self, prompt: str, options: GenerationOptions, images: Sequence[bytes] = ()
+    ) -> Generator[Chunk, None, None]:
+        """Continue a text as it stands, with `image_mark` in it for each image."""
+        return self._answer("/completion", {"prompt": prompt_field(prompt, images), **_fields(options)})
+
+    @property
+    def image_mark(self) -> str:
+        """The text that stands for an image in a prompt; empty where the model reads none."""
+        return self._server.image_mark
+
+    def tokenize(self, text: str) -> list[int]:
+        """Cut a text into the model's tokens, special ones spelled out in it read as such."""
+        asked = {"content": text, "parse_special": True}
+        try:
+            response = self._client.post(self._server.address + "/tokenize", json=asked)
+        except httpx.HTTPError as error:
+            raise self._server.broken_off(error) from error
+        if response.status_code != 200:
+            raise self._server.refusal(response.status_code, response.content)
+        ids: list[int] = response.json()["tokens"]
+        return ids
 
     def hold_to(self, schema: Mapping[str, Any] | None) -> None:
         """Hold the answers from now on to a JSON schema; None lets them be free."""
@@ -137,6 +166,14 @@ class LlamaCpp:
 
 def _fields(options: GenerationOptions) -> dict[str, Any]:
     return completion_fields(options) | {"cache_prompt": options.temperature > 0 and options.seed < 0}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Return a turn's text, or with images its parts."""
+    if not message.images:
+        return message.content
+    seen = [{"type": "image_url", "image_url": {"url": data_address(image)}} for image in message.images]
+    return [*seen, {"type": "text", "text": message.content}]
 
 
 def _read_event(event: dict[str, Any]) -> tuple[str, Literal["stop", "length"] | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smidgen.models.modelfile import of_facts
-from smidgen.serving.details import capabilities, details, header_of, template_of, whole_metadata
+from smidgen.serving.details import capabilities, details, header_of, projector_of, template_of, whole_metadata
 from smidgen.serving.library import ServedModel
 from smidgen.serving.scheduler import Loaded
 
@@ -89,6 +89,7 @@ def shown(
         "details": details(model),
         **({"messages": list(facts["messages"])} if facts.get("messages") else {}),
         "model_info": {"general.parameter_count": header.parameters, **information},
+        **({"projector_info": _projector(model, verbose)} if model.projector is not None else {}),
         **({"tensors": tensors} if verbose and tensors else {}),
         "capabilities": capabilities(model),
         "modified_at": timestamp(model.modified),
@@ -97,6 +98,11 @@ def shown(
 
 
 _JINJA = "tokenizer.chat_template"
+
+
+def _projector(model: ServedModel, verbose: bool) -> dict[str, Any]:
+    header = projector_of(model)
+    return {} if header is None else {key: _short(value, verbose) for key, value in header.metadata.items()}
 
 
 def _short(value: Any, verbose: bool) -> Any:

@@ -211,7 +211,8 @@ class _Api:
         if request.render_only or not stream:
             answer = await unless_gone(http, _collected(events))
             if request.render_only:
-                rendered = {"rendered_template": answer.text, "image_count": 0}
+                images = len(request.images) + sum(len(turn.images) for turn in request.messages or ())
+                rendered = {"rendered_template": answer.text, "image_count": images}
                 return json_answer({"model": request.model, **_empty(chat), "_debug_info": rendered})
             return json_answer(_whole(request.model, answer, chat))
         return await streamed(http, _lines(request.model, events, chat), lambda error: _line({"error": str(error)}))

@@ -1,0 +1,32 @@
+"""How much memory a model takes in llama.cpp, foretold from its file's header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+WORKSPACE = 64 << 20
+"""Bytes that an engine's process takes beside weights and context."""
+
+
+def cache_bytes_per_token(metadata: Mapping[str, Any]) -> int:
+    """Return what one token's keys and values take in 16 bits, in all layers; 0 where the file does not say.
+
+    Example:
+        >>> header = {"block_count": 30, "embedding_length": 576, "attention.head_count": 9}
+        >>> header["attention.head_count_kv"] = 3
+        >>> named = {f"llama.{name}": value for name, value in header.items()}
+        >>> cache_bytes_per_token({"general.architecture": "llama"} | named)
+        23040
+    """
+    architecture = metadata.get("general.architecture")
+
+    def number(name: str) -> int:
+        value = metadata.get(f"{architecture}.{name}", 0)
+        return max(value, default=0) if isinstance(value, list) else int(value)
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    keys = number("attention.key_length") or width
+    values = number("attention.value_length") or width
+    return 2 * number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
