@@ -65,7 +65,6 @@ def _apply_what_was_asked_for(xllamacpp: Any, parameters: Any, request: dict[str
             setattr(parameters, f"cache_{name}", kind)
     if request["projector"] is not None:
         parameters.mmproj.path = request["projector"]
-    _speculate(xllamacpp, parameters, request["speculation"], request["threads"])
     if request["adapters"]:
         parameters.lora_adapters = [_adapter(xllamacpp, path) for path in request["adapters"]]
 
