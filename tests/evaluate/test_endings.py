@@ -26,3 +26,14 @@ def test_endings_are_as_likely_as_when_each_is_read_alone(engine, source):
             scorer.endings([([5], [[]])])
         with pytest.raises(InvalidInput, match="context of"):
             scorer.endings([([5] * 64, [[6, 7]])])
+
+
+def test_a_question_has_the_same_bits_in_any_company(source):
+    shared = [1, *range(30, 100)]
+    asked = [([60 + number, 61], [[70, 71 + number], [75] * 9, [72, number + 1]]) for number in range(12)]
+    with PromptScorer(Subject(source.path), threads=1, context=256) as scorer:
+        together = scorer.endings(asked, shared=shared)
+        assert together == [row for question in asked for row in scorer.endings([question], shared=shared)]
+        assert together == scorer.endings(asked, shared=shared)
+        scorer.logits([5, 6, 7])
+        assert together[:5] == scorer.endings(asked[:5], shared=shared)

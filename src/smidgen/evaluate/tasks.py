@@ -9,7 +9,6 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -174,8 +173,7 @@ def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progr
     total, stage = len(keys), f"{exam.task} with {model}"
     progress(Event(stage, total - len(open_ones), total, "questions"))
     done = total - len(open_ones)
-    for before, alike in groupby(open_ones, key=lambda number: exam.before[number]):
-        numbers = list(alike)
+    for before, numbers in _alike(exam, open_ones).items():
         for begin in range(0, len(numbers), _TOGETHER):
             part = numbers[begin : begin + _TOGETHER]
             answers = answering.answer(before, [exam.questions[number] for number in part])
@@ -326,6 +324,14 @@ def _examples(benchmark: Benchmark, questions: Sequence[Question], pool: Sequenc
             )
         before.append(question.introduction + "".join(f"{each.worked}\n\n" for each in chosen))
     return before
+
+
+def _alike(exam: Exam, numbers: Sequence[int]) -> dict[str, list[int]]:
+    """Gather the questions behind each text, so that it is read once."""
+    found: dict[str, list[int]] = {}
+    for number in numbers:
+        found.setdefault(exam.before[number], []).append(number)
+    return found
 
 
 def _figure(values: Sequence[float]) -> Figure:

@@ -10,6 +10,7 @@ import numpy
 from numpy.typing import NDArray
 
 from smidgen.errors import SmidgenError
+from smidgen.inference import branches
 from smidgen.inference.child import Parent, peak_resident_bytes, run
 from smidgen.inference.llama_library import CHUNK, LibraryError, LlamaLibrary
 
@@ -185,7 +186,10 @@ class Scorer:
 
     def endings(self, shared: list[int], questions: list[tuple[list[int], list[list[int]]]]) -> None:
         """Answer with how likely each question's endings are."""
-        found = [each for question in score_endings(self._library, shared, questions) for each in question]
+        if isinstance(self._library, LlamaLibrary) and self._library.sequences > 1:
+            found = branches.score(self._library, shared, questions)
+        else:
+            found = [each for question in score_endings(self._library, shared, questions) for each in question]
         self._parent.answer(values=[each[0] for each in found], greedy=[each[1] for each in found])
 
     def prefill(self, tokens: int) -> None:
