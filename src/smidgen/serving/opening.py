@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from smidgen import machine
 from smidgen.errors import Unsupported
+from smidgen.inference.footprint import WORKSPACE, cache_bytes_per_token
 from smidgen.inference.llama_server import DEFAULT_CONTEXT, LlamaServer, ServerSettings
 from smidgen.serving.details import header_of, metadata_of
 from smidgen.serving.scheduler import LoadOptions, Scheduler
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 _SHARE = 0.9
 """Share of the machine's memory that loaded models may take where nobody says."""
-
-_WORKSPACE = 64 << 20
-"""Bytes that an engine's process takes beside weights and context."""
 
 _SMALLEST_CONTEXT = 4
 
@@ -154,19 +151,4 @@ def estimate_bytes(model: ServedModel, context: int) -> int:
     """
     if model.path is None:
         return 0
-    return model.bytes + context * _bytes_per_token(metadata_of(model)) + _WORKSPACE
-
-
-def _bytes_per_token(metadata: Mapping[str, Any]) -> int:
-    """Return what one token's keys and values take in 16 bits, in all layers; 0 where the file does not say."""
-    architecture = metadata.get("general.architecture")
-
-    def number(name: str) -> int:
-        value = metadata.get(f"{architecture}.{name}", 0)
-        return max(value, default=0) if isinstance(value, list) else int(value)
-
-    heads = number("attention.head_count")
-    width = number("embedding_length") // heads if heads else 0
-    keys = number("attention.key_length") or width
-    values = number("attention.value_length") or width
-    return 2 * number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
+    return model.bytes + context * cache_bytes_per_token(metadata_of(model)) + WORKSPACE
