@@ -25,6 +25,7 @@ from smidgen.models.store import Store
 from smidgen.recipe.create import Creation, create
 from smidgen.shrink.finetune.adapters import Adapter
 
+tiny_projector = runpy.run_path(str(Path(__file__).parents[1] / "tiny_projector.py"))
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
 GREEDY = GenerationOptions(temperature=0, num_predict=8, num_thread=1)
 
@@ -106,12 +107,18 @@ def test_a_draft_comes_along_where_it_has_the_same_vocabulary(
 
 
 def test_a_projector_comes_along(made: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "eyes.gguf").write_bytes(b"GGUF eyes")
-    seeing, _ = made("seeing", projectors=(str(tmp_path / "eyes.gguf"),))
+    eyes = tiny_projector["write"](tmp_path / "eyes.gguf", 64)
+    seeing, store = made("seeing", projectors=(str(eyes),))
     assert seeing.facts["projectors"] == ["projector-0.gguf"]
-    assert (seeing.folder / "projector-0.gguf").read_bytes() == b"GGUF eyes"
+    assert (seeing.folder / "projector-0.gguf").read_bytes() == eyes.read_bytes()
+    heir = create(Creation("heir", Modelfile("seeing")), store)
+    assert Setup.of(fetch(parse("heir", store), store)).projector == heir.folder / "projector-0.gguf"
     with pytest.raises(InvalidInput, match="further FROM"):
         made("x", projectors=("none.gguf",))
+    with pytest.raises(InvalidInput, match="does not turn images"):
+        made("x", projectors=("base.gguf",))
+    with pytest.raises(InvalidInput, match="only turns images"):
+        made("x", source=str(eyes), projectors=("base.gguf",))
 
 
 @pytest.mark.parametrize(

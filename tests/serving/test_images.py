@@ -51,6 +51,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, start_server: Any) -> Iter
     first = "{{ (index .Messages 0).Content }}"
     create(Creation("first", Modelfile("tiny.gguf", ("eyes.gguf",), template=first), folder), store)
     create(Creation("blind", Modelfile("tiny.gguf"), folder), store)
+    (folder / "broken.gguf").write_bytes(b"GGUF eyes")
+    files = {"model.gguf": folder / "tiny.gguf", "projector-0.gguf": folder / "broken.gguf"}
+    store.add("damaged", files, {"projectors": ["projector-0.gguf"], "format": "gguf", "weights": "model.gguf"})
     server = start_server(folder / "home", "--threads", "1", SMIDGEN_MAX_PIXELS=str(MOST_PIXELS))
     yield server
     code, errors = server.stop()
@@ -147,6 +150,12 @@ def test_a_text_names_the_place_of_an_image(running: Any) -> None:
     assert rendered("What?") == {"rendered_template": "[img-0]What?", "image_count": 1}
     assert rendered("Is [img] red?")["rendered_template"] == "Is [img-0] red?"
     assert rendered("Is [img] red?", raw=True)["rendered_template"] == "Is [img-0] red?"
+
+
+def test_a_damaged_projector_is_no_eye(client: ollama.Client) -> None:
+    assert "vision" not in (client.show("damaged").capabilities or ())
+    with pytest.raises(ollama.ResponseError, match="does not support images"):
+        client.generate("damaged", "def main", images=[picture()])
 
 
 def test_a_model_of_texts_refuses_images(client: ollama.Client) -> None:

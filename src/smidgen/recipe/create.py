@@ -126,6 +126,11 @@ class _Work:
 
     def _take_model(self, source: LocalModel) -> None:
         changed = self._loaded is not None and len(self._loaded.lineage.steps) > 0 and "merged" in self.facts
+        if source.kind == "gguf" and is_projector(source.path):
+            raise InvalidInput(
+                f"{source.name} only turns images into what a model reads.",
+                remedy="Name the model with the first FROM, and this with a second one.",
+            )
         if source.kind == "gguf" and self.wanted.quantize is None and not changed:
             self.progress(Event("using existing layer"))
             self.files[MODEL] = source.path
@@ -199,6 +204,11 @@ class _Work:
         for number, place in enumerate(places):
             if not place.is_file():
                 raise InvalidInput(f"There is no file {place}, which a further FROM names.")
+            if not is_projector(place):
+                raise InvalidInput(
+                    f"{place}, which a further FROM names, does not turn images into what a model reads.",
+                    remedy="Name one model with FROM, and beside it only its projector (mmproj).",
+                )
             self.files[f"projector-{number}.gguf"] = place
         if places:
             self.facts["projectors"] = [f"projector-{number}.gguf" for number in range(len(places))]
@@ -237,6 +247,18 @@ class _Work:
             facts["parent"] = source.name
         self.facts = facts | self.facts
         self.facts["modelfile"] = of_facts(self.facts).text()
+
+
+def is_projector(path: Path) -> bool:
+    """Say whether a GGUF turns images into what a model reads.
+
+    Raises:
+        DamagedFile: It is no GGUF.
+    """
+    from smidgen.models.checkpoint import gguf
+
+    metadata = gguf.read(path).metadata
+    return metadata.get("general.type") == "mmproj" or metadata.get("general.architecture") == "clip"
 
 
 def require_adapter(path: Path) -> None:

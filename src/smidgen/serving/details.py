@@ -6,12 +6,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import SmidgenError
+from smidgen.errors import DamagedFile, SmidgenError
 from smidgen.inference import chat_template, go_template
 from smidgen.inference.answers import thinking_marks
 
@@ -151,13 +152,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def projector_of(model: ServedModel) -> Header | None:
-    """Return the header of what turns images into tokens; None for a model of texts only.
-
-    Raises:
-        DamagedFile: It cannot be read.
-    """
+    """Return the header of what turns images into tokens; None for a model of texts only, and where it is damaged."""
     path = model.projector
-    return None if path is None else _read(f"{model.digest}/{path.name}", path)
+    if path is None:
+        return None
+    with suppress(DamagedFile):
+        return _read(f"{model.digest}/{path.name}", path)
+    return None
 
 
 def sees(model: ServedModel) -> bool:
@@ -188,9 +189,6 @@ def capabilities(model: ServedModel) -> list[str]:
     """Say what a model can do, in Ollama's words.
 
     The echo engine does all that can be done with text.
-
-    Raises:
-        DamagedFile: One of its files cannot be read.
     """
     if model.path is None:
         return ["completion", "tools", "insert", "embedding", "thinking"]

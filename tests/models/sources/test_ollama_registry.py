@@ -172,7 +172,9 @@ def test_a_host_may_stand_before_the_name(registry: Any, weights: Path, store: S
 
 
 def test_what_is_pushed_comes_back_the_same(registry: Any, weights: Path, store: Store, tmp_path: Path) -> None:
-    registry.add("me/mine:latest", {"model": weights, **LAYERS, "adapter": [b"GGUF one", b"GGUF two"]})
+    registry.add(
+        "me/mine:latest", {"model": weights, **LAYERS, "adapter": [b"GGUF one", b"GGUF two"], "projector": b"GGUF eyes"}
+    )
     first = pull("ollama:me/mine", store)
     store.copy("me/mine", "me/other:v2")
     for digest in [digest for digest, content in registry.blobs.items() if len(content) < 1000]:
@@ -180,10 +182,10 @@ def test_what_is_pushed_comes_back_the_same(registry: Any, weights: Path, store:
     seen: list[Any] = []
     assert push("me/other:v2", store, progress=seen.append) == f"{registry.address}/me/other:v2"
     assert seen[0].stage == "retrieving manifest" and seen[-1].stage == "pushing manifest"
-    assert sum(line.startswith("PATCH") for line in registry.asked) == 9  # the weights were there already
+    assert sum(line.startswith("PATCH") for line in registry.asked) == 10  # the weights were there already
     again = pull("ollama:me/other:v2", Store(tmp_path / "second"))
     assert again.digests == first.digests
-    for name in ("template", "system", "parameters", "messages", "license", "adapters", "modelfile"):
+    for name in ("template", "system", "parameters", "messages", "license", "adapters", "projectors", "modelfile"):
         assert again.facts[name] == first.facts[name]
 
 

@@ -17,7 +17,7 @@ from smidgen.models.modelfile import ROLES, Modelfile, Turn, of_facts
 from smidgen.models.reference import GGUF_MAGIC, parse
 from smidgen.models.store import Store
 from smidgen.models.uploads import Uploads
-from smidgen.recipe.create import Creation
+from smidgen.recipe.create import Creation, is_projector
 from smidgen.serving.dialects._ollama_fields import Message
 from smidgen.serving.wire import Body
 
@@ -135,12 +135,5 @@ def _staged(files: Mapping[str, str], uploads: Uploads, folder: Path) -> tuple[s
         ggufs += [target] if is_gguf else []
     if not ggufs:
         return str(folder), ()
-    ordered = sorted(ggufs, key=_is_projector)
+    ordered = sorted(ggufs, key=is_projector)
     return str(ordered[0]), tuple(str(path) for path in ordered[1:])
-
-
-def _is_projector(path: Path) -> bool:
-    from smidgen.models.checkpoint import gguf
-
-    metadata = gguf.read(path).metadata
-    return metadata.get("general.type") == "mmproj" or metadata.get("general.architecture") == "clip"
