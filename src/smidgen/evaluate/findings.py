@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,6 +12,9 @@ from smidgen.errors import InvalidInput
 
 Z = 1.959963984540054
 """Standard deviations on either side of a mean that hold 95% of a normal distribution."""
+
+_NORMAL = 10_000  # degrees of freedom from which on Student's t is taken for normal
+_STEPS = 100  # of Simpson's rule
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def share_interval(right: int, items: int) -> tuple[float, float]:
     middle = share + Z**2 / (2 * items)
     wide = Z * math.sqrt(share * (1 - share) / items + Z**2 / (4 * items**2))
     whole = 1 + Z**2 / items
-    return max(0.0, (middle - wide) / whole), min(1.0, (middle + wide) / whole)
+    low = 0.0 if right == 0 else (middle - wide) / whole
+    return low, 1.0 if right == items else (middle + wide) / whole
 
 
 def show_interval(finding: Finding) -> str:
@@ -131,3 +136,75 @@ def show_interval(finding: Finding) -> str:
     if finding.low is None or finding.high is None:
         return figure
     return f"{figure} ({write(finding.low)} to {write(finding.high)})"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean of independent values with its interval.
+
+    Attributes:
+        value: The mean.
+        low: Lower end of its interval of 95%.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_difference(one: Sequence[float], two: Sequence[float]) -> Mean:
+    """Return how much larger the mean of ``two`` is than that of ``one``, two samples that are not paired.
+
+    The interval is Welch's, with Student's t at the degrees of freedom of Welch and Satterthwaite. Source: Welch 1947,
+    doi:10.1093/biomet/34.1-2.28.
+
+    Raises:
+        InvalidInput: A sample has fewer than two values.
+
+    Example:
+        >>> found = mean_difference([1, 2, 3], [4, 5, 6])
+        >>> found.value, round(found.low, 2), round(found.high, 2)
+        (3.0, 0.73, 5.27)
+    """
+    if min(len(one), len(two)) < 2:
+        raise InvalidInput(f"{len(one)} and {len(two)} values have no interval.", remedy="Take at least 2 of each.")
+    spreads = [statistics.variance(values) / len(values) for values in (one, two)]
+    total = sum(spreads)
+    value = statistics.fmean(two) - statistics.fmean(one)
+    if not total:
+        return Mean(value, value, value)
+    parts = zip(spreads, (one, two), strict=True)
+    freedom = total**2 / sum(spread**2 / (len(values) - 1) for spread, values in parts)
+    wide = student(freedom) * math.sqrt(total)
+    return Mean(value, value - wide, value + wide)
+
+
+def student(freedom: float) -> float:
+    """Return how many standard errors hold 95% of Student's t distribution on either side.
+
+    Found by bisection on the distribution's own integral, since its asymptotic series fails below 3 degrees of freedom.
+
+    Args:
+        freedom: Degrees of freedom, at least 1.
+
+    Example:
+        >>> round(student(4), 3), round(student(1), 2), round(student(1e6), 3)
+        (2.776, 12.71, 1.96)
+    """
+    if freedom > _NORMAL:
+        return Z
+    low, high = 0.0, 20.0
+    while high - low > 1e-5:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < 0.95 else (low, middle)
+    return high
+
+
+def _within(limit: float, freedom: float) -> float:
+    """Return the probability that Student's t lies within ± limit, by Simpson's rule over its angle arctan(t/√f)."""
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    end = math.atan(limit / math.sqrt(freedom))
+    step = end / _STEPS
+    inner = math.fsum((4 if place % 2 else 2) * math.cos(place * step) ** (freedom - 1) for place in range(1, _STEPS))
+    return float(2 * scale * step / 3 * (1 + inner + math.cos(end) ** (freedom - 1)))

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import abc
 import random
+from typing import ClassVar
 
 
 class Noise(abc.ABC):
-    """A kind of noise."""
+    """A kind of noise.
+
+    Attributes:
+        on_answers: Whether a model that reads it would answer in the same way, so that answers get it too.
+    """
+
+    on_answers: ClassVar[bool] = False
 
     @abc.abstractmethod
     def put_on(self, text: str, seed: int = 0) -> str:

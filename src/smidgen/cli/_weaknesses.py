@@ -1,0 +1,98 @@
+"""How ``smidgen measure --weaknesses`` looks for weaknesses and shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smidgen.cli.options import Settings
+from smidgen.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from smidgen.evaluate.examine import Examination
+
+_PANEL = "Weaknesses"
+
+Wanted = Annotated[
+    bool, typer.Option("--weaknesses", help="Look for the known weaknesses instead.", rich_help_panel=_PANEL)
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--weakness", metavar="NAME", help="Only this one; may be repeated.", rich_help_panel=_PANEL),
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        "--trained-on",
+        metavar="DATA",
+        help="What it was trained on, to tell what it learnt by heart.",
+        show_default="the built-in text, where --text is not said",
+        rich_help_panel=_PANEL,
+    ),
+]
+Longest = Annotated[
+    int, typer.Option("--longest", metavar="N", help="Most tokens of context that are tried.", rich_help_panel=_PANEL)
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say.
+
+    Attributes:
+        only: Names of weaknesses; all where empty.
+        texts: Data of the domain.
+        trained_on: What the model was trained on.
+        windows: Windows of each text.
+        longest: Most tokens of context.
+    """
+
+    only: tuple[str, ...]
+    texts: tuple[str, ...]
+    trained_on: str | None
+    windows: int
+    longest: int
+
+
+def show(models: Sequence[str], against: str | None, asked: Asked, settings: Settings, screen: Screen) -> None:
+    """Look for weaknesses and show what was found."""
+    from smidgen.evaluate import weaknesses
+    from smidgen.evaluate.examine import default_subjects, examine
+
+    weaknesses.chosen(asked.only)  # an unknown name is told before anything is read
+    with screen.progress() as progress:
+        subjects = default_subjects(
+            asked.texts,
+            asked.trained_on,
+            windows=asked.windows,
+            longest=asked.longest,
+            seed=settings.seed,
+            offline=settings.offline,
+        )
+        found = examine(
+            *models,
+            against=against,
+            subjects=subjects,
+            only=asked.only,
+            threads=settings.threads,
+            offline=settings.offline,
+            progress=progress,
+        )
+    screen.result(
+        {"against": against, "models": [each.to_dict() for each in found]}, lambda: _show(screen, found, against)
+    )
+
+
+def _show(screen: Screen, found: Sequence[Examination], against: str | None) -> None:
+    from smidgen.evaluate.findings import show_interval
+
+    for each in found:
+        rows = [
+            (finding.name, show_interval(finding), {True: "weak", False: "", None: ""}[finding.weak], finding.sentence)
+            for finding in each.findings
+        ]
+        title = each.name if against is None else f"{each.name}, beside {against}"
+        screen.table(("looked for", "found, with 95% interval", "", "in words"), rows, title=title)
