@@ -2,8 +2,10 @@
 
 import argparse
 import inspect
+import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,32 @@ from pathlib import Path
 import pytest
 
 from smidgen.export import gguf, safetensors
+from smidgen.models.store import Store
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+SCRIPTS = sorted(path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".ipynb"))
+PATIENT = """
+import os, runpy, sys, time, urllib.request
+import psutil
+
+def sleep(seconds, real=time.sleep):
+    # A busy machine may need longer than an example waits.
+    while seconds == 5:
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(os.environ["OLLAMA_HOST"])
+            return
+        except OSError:
+            real(0.05)
+    real(seconds)
+
+time.sleep = sleep
+try:
+    runpy.run_path(sys.argv.pop(1), run_name="__main__")
+finally:
+    for child in psutil.Process().children(recursive=True):
+        print("still running:", *child.cmdline()[-2:])
+        child.terminate()
+"""
 build_model = runpy.run_path(str(Path(__file__).parent / "shrink" / "conftest.py"))["build_model"]
 
 
@@ -23,9 +48,32 @@ def ran(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+def chained(path: Path, home: Path, model: Path) -> str:
+    """Run a program that starts its own server, with a model that says little, and return what it printed."""
+    Store(home).add("smollm2:135m", {model.name: model.resolve()}, {"parameters": {"num_predict": 6}}, link=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {"SMIDGEN_HOME": str(home), "OLLAMA_HOST": address, "OMP_NUM_THREADS": "1"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-c", PATIENT, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def code_of(notebook: Path) -> str:
+    """Return a notebook's code as a program: without what installs, other commands run as the shell would."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "code").splitlines()
+    kept = [line for line in lines if not line.startswith("%pip install ")]
+    return "\n".join(
+        f"subprocess.run({line[1:].split()}, check=True)" if line.startswith("!") else line for line in kept
+    )
+
+
 def test_every_example_is_tested_here():
-    assert len(SCRIPTS) >= 2
-    assert [name for name in SCRIPTS if f'ran("{name}"' not in Path(__file__).read_text()] == []
+    assert len(SCRIPTS) >= 4
+    assert [name for name in SCRIPTS if f'"{name}"' not in Path(__file__).read_text()] == []
 
 
 def test_quantize_and_ask(tmp_path):
@@ -58,6 +106,27 @@ def test_models_of_other_tokens_and_missing_files_are_said_plainly(tmp_path):
     for file, said in ((other, "do not share their tokens"), (none, "none.gguf")):
         done = ran("compare_two_files.py", source, source, file, "--text", text, "--windows", 1)
         assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def answers(said: str) -> list[str]:
+    """Return what was printed beside what the commands say."""
+    ours = ("Listening at", "smollm2:135m is in the store", "Chat with it:", "still running:")
+    return [line for line in said.splitlines() if line.strip() and not line.startswith(ours)]
+
+
+def test_langchain_chain(tmp_path, smollm2_gguf):
+    said = chained(ROOT / "examples" / "langchain_chain.py", tmp_path, smollm2_gguf)
+    assert answers(said) and "Listening at" in said and "still running" not in said
+
+
+def test_langchain_chain_in_a_notebook(tmp_path, smollm2_gguf):
+    notebook = ROOT / "examples" / "langchain_chain.ipynb"
+    first = next(cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code")
+    assert first["source"] == ["%pip install -q smidgen langchain-ollama"]
+    program = tmp_path / "notebook.py"
+    program.write_text(code_of(notebook), encoding="utf-8")
+    said = chained(program, tmp_path, smollm2_gguf)
+    assert answers(said) and "still running: " in said  # the server ends with the notebook
 
 
 @pytest.mark.slow
