@@ -35,6 +35,7 @@ def smidgen_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.mktemp("smidgen-home")
     monkeypatch.setenv("SMIDGEN_HOME", str(home))
     monkeypatch.setenv("OLLAMA_MODELS", str(home / "none-of-ollama"))
+    monkeypatch.setenv("SMIDGEN_SPECULATE", "off")  # an empty store would have every model tried out first
     yield home
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smidgen.inference.engine import Chunk, Engine
     from smidgen.models.sources import LocalModel
 
-LOADED_WITH = ("num_ctx", "num_thread")
+LOADED_WITH = ("num_ctx", "num_thread", "draft_num_predict")
 """Options for which the model is loaded anew."""
 
 Load = Callable[[GenerationOptions], "Engine"]

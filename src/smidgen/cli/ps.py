@@ -20,12 +20,13 @@ def command(settings: Settings) -> None:
     screen = Screen(settings.json, settings.quiet)
     found = ServerClient(ServingSettings.from_environment()).ask("GET", "/api/ps")
     rows = [_row(model) for model in found["models"]]
-    screen.result(found, lambda: screen.table(("name", "size", "context", "until"), rows))
+    screen.result(found, lambda: screen.table(("name", "size", "context", "speculation", "until"), rows))
 
 
-def _row(model: dict[str, Any]) -> tuple[str, str, str, str]:
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
     from smidgen.recipe.quantities import format_duration, format_size
 
     left = datetime.datetime.fromisoformat(model["expires_at"]) - datetime.datetime.now(datetime.UTC)
     until = "forever" if left.days > 36500 else f"{format_duration(max(0.0, left.total_seconds()))} from now"
-    return model["name"], format_size(model["size"]), f"{model['context_length']:,}", until
+    guessing = model.get("speculation", "off")
+    return model["name"], format_size(model["size"]), f"{model['context_length']:,}", guessing, until

@@ -36,6 +36,7 @@ class Running:
     engine: str = "auto"
     type_k: str | None = None
     type_v: str | None = None
+    speculate: str = "auto"
 
 
 def command(
@@ -67,6 +68,15 @@ def command(
     type_v: Annotated[
         str | None, typer.Option("--type-v", metavar="NAME", help="Type of the values that llama.cpp keeps.")
     ] = None,
+    speculate: Annotated[
+        str | None,
+        typer.Option(
+            "--speculate",
+            metavar="MODE",
+            help="Guess tokens ahead: auto (where it was measured to help), off, ngram, draft.",
+            show_default="auto",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show how fast each answer was.")] = False,
     answer_format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="json, a JSON schema, or a file that holds one.")
@@ -92,6 +102,7 @@ def command(
     from smidgen.inference.engine import ENGINES
     from smidgen.inference.options import GenerationOptions
     from smidgen.inference.setup import Setup
+    from smidgen.inference.speculation import mode_from
 
     screen = Screen(settings.json, settings.quiet)
     given = {"temperature": temperature, "num_predict": num_predict, "num_ctx": num_ctx}
@@ -104,6 +115,7 @@ def command(
         raise InvalidInput("There is no prompt.", remedy=f"Write it behind the name: smidgen run {model} 'Why?'")
     if engine != "auto":
         registry.find(ENGINES, engine)
+    running = Running(engine, type_k, type_v, speculate or mode_from())
     wishes = {
         "think": None if think is None else read_think(think),
         "schema": None if answer_format is None else schema_from(answer_format),
@@ -114,7 +126,7 @@ def command(
         local = None if name == ECHO else _find(name, settings, screen, insecure)
         setup = Setup.of(local)
         options = setup.options(values, {"num_thread": settings.threads})
-        load = _opener(local, settings, screen, Running(engine, type_k, type_v), setup)
+        load = _opener(local, settings, screen, running, setup)
         return Chat(load, options, raw=raw, setup=setup, local=local)
 
     with begin(model) as chat:
@@ -164,7 +176,9 @@ def describe_metrics(metrics: Metrics) -> str:
 
     prompt = rate(metrics.prompt_tokens, metrics.prompt_seconds)
     answer = rate(metrics.generated_tokens, metrics.generation_seconds)
-    return f"load {metrics.load_seconds:.1f} s | prompt {prompt} | answer {answer}"
+    guessed = f" | {metrics.accepted_tokens:,} of {metrics.drafted_tokens:,} guesses right"
+    shown = guessed if metrics.drafted_tokens else ""
+    return f"load {metrics.load_seconds:.1f} s | prompt {prompt} | answer {answer}{shown}"
 
 
 def _find(model: str, settings: Settings, screen: Screen, insecure: bool) -> LocalModel:
@@ -188,6 +202,7 @@ def _opener(
     def load(options: GenerationOptions) -> Engine:
         from smidgen.export import runnable
         from smidgen.inference.engine import open_engine
+        from smidgen.inference.speculation import SpeculationRequest
 
         path: Any = ECHO
         if local is not None:
@@ -202,7 +217,10 @@ def _opener(
             depth=depth,
             adapters=setup.adapters,
             projector=setup.projector,
-            **asdict(running),
+            engine=running.engine,
+            type_k=running.type_k,
+            type_v=running.type_v,
+            speculation=SpeculationRequest(running.speculate, setup.draft, options.draft_num_predict),
         )
 
     return load

@@ -28,6 +28,15 @@ def command(
     keep_alive: Annotated[
         str | None, typer.Option("--keep-alive", metavar="TIME", help="How long idle models stay.", show_default="5m")
     ] = None,
+    speculate: Annotated[
+        str | None,
+        typer.Option(
+            "--speculate",
+            metavar="MODE",
+            help="Guess tokens ahead: auto (where it was measured to help), off, ngram, draft.",
+            show_default="auto",
+        ),
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let other machines in without a key.")] = False,
 ) -> None:
     """Serve the models of the store to Ollama's and OpenAI's clients, on one port.
@@ -46,6 +55,7 @@ def command(
         keep_alive=None if keep_alive is None else seconds(keep_alive),
         max_memory=settings.max_memory,
         insecure=insecure,
+        speculate=speculate,
         threads=settings.threads if is_given(context, "threads") else None,
     )
     screen = Screen(settings.json, settings.quiet)

@@ -13,6 +13,7 @@ from smidgen import registry
 from smidgen.errors import InvalidInput, Unsupported
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.remote_address import is_address
+from smidgen.inference.speculation import SpeculationRequest
 
 ENGINES = "smidgen.inference.engines"
 """The folder of the engines, for `smidgen.registry`."""
@@ -43,6 +44,8 @@ class Metrics:
         prompt_seconds: Time to read the prompt.
         generation_seconds: Time to write the answer.
         load_seconds: Time that loading the model took when the engine was opened.
+        drafted_tokens: Tokens that were guessed ahead.
+        accepted_tokens: Guessed tokens that the model would have written itself, and that so became part of the answer.
     """
 
     prompt_tokens: int
@@ -50,6 +53,8 @@ class Metrics:
     prompt_seconds: float
     generation_seconds: float
     load_seconds: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ def open_engine(
     type_v: str | None = None,
     adapters: Sequence[Path] = (),
     projector: Path | None = None,
+    speculation: SpeculationRequest | None = None,
 ) -> Engine:
     """Load a model into an engine.
 
@@ -125,6 +131,7 @@ def open_engine(
         type_v: The same of the values.
         adapters: LoRA files in GGUF that are put on the model; for llama.cpp.
         projector: A GGUF that turns images into what the model reads; for llama.cpp.
+        speculation: How tokens may be guessed ahead, where the engine can; not at all where None.
 
     Raises:
         ReferenceNotFound: No such model or engine.
@@ -152,11 +159,17 @@ def open_engine(
     depth = depth or named
     found = found or registry.find(ENGINES, taken)
     wanted: dict[str, object] = {"depth": depth, "type_k": type_k, "type_v": type_v, "projector": projector}
-    wanted["adapters"] = tuple(adapters) or None
+    wanted |= {"adapters": tuple(adapters) or None, "speculation": speculation}
+    if speculation is not None and speculation.mode in ("auto", "off") and not _has_option(found, "speculation"):
+        wanted["speculation"] = None
     more = {name: value for name, value in wanted.items() if value is not None}
     _require_known(found, more, name_or_path)
     opened: Engine = found(path, threads=threads, context=context, **more)
     return opened
+
+
+def _has_option(engine: type, name: str) -> bool:
+    return name in inspect.signature(engine).parameters
 
 
 def _require_known(engine: type, options: Mapping[str, object], model: str | Path) -> None:

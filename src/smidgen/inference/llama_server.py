@@ -25,6 +25,7 @@ from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound
 from smidgen.inference.child import Child
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.scoring import require_gguf
+from smidgen.inference.speculation import OFF, Speculation
 from smidgen.machine import cores
 from smidgen.models.checkpoint.gguf import read_beginning
 
@@ -38,7 +39,9 @@ CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq
 """Number types in which llama.cpp keeps keys and values, under its own names."""
 
 _CHILD = "smidgen.inference.engines._llama_cpp_child"
-_EXECUTABLE = "SMIDGEN_LLAMA_SERVER"
+EXECUTABLE = "SMIDGEN_LLAMA_SERVER"
+"""Environment variable with the path of a llama-server program to use."""
+
 _UNSEEDED = 2**32 - 1
 _OLD_MARK = "<__media__>"
 
@@ -64,6 +67,7 @@ class ServerSettings:
         type_k: Number type of the keys that the context keeps, one of `CACHE_TYPES`; float16 where None.
         type_v: The same of the values; other types than floats need the server's flash attention.
         patience: Seconds that loading may take.
+        speculation: How tokens are guessed ahead.
     """
 
     context: int = DEFAULT_CONTEXT
@@ -82,6 +86,7 @@ class ServerSettings:
     patience: float = LOAD_PATIENCE
     type_k: str | None = None
     type_v: str | None = None
+    speculation: Speculation = OFF
 
     def __post_init__(self) -> None:
         for kind in (self.type_k, self.type_v):
@@ -135,7 +140,7 @@ class LlamaServer:
             raise InvalidInput("The engine llama_cpp needs a model file.", remedy="Give the path of a .gguf file.")
         self.path = require_gguf(path)
         self.settings = settings
-        program = _program(executable or os.environ.get(_EXECUTABLE))
+        program = _program(executable or os.environ.get(EXECUTABLE))
         key = secrets.token_hex(16)
         self.headers = {"Authorization": f"Bearer {key}"}
         started = time.perf_counter()
@@ -239,6 +244,6 @@ def _program(name: str | None) -> str | None:
     found = shutil.which(name)
     if found is None:
         raise ReferenceNotFound(
-            f"There is no program {name!r}.", remedy=f"Unset {_EXECUTABLE}, or give the path of a llama-server."
+            f"There is no program {name!r}.", remedy=f"Unset {EXECUTABLE}, or give the path of a llama-server."
         )
     return found

@@ -174,6 +174,8 @@ class FinalEvent:
         context: Tokens of the whole exchange, for clients that send them back; empty where they are not kept.
         stop_text: The stop text that ended the answer; empty where none did.
         cached_tokens: Tokens of the prompt that the engine still remembered.
+        drafted_tokens: Tokens that were guessed ahead.
+        accepted_tokens: Guessed tokens that were right.
     """
 
     reason: Reason
@@ -186,6 +188,8 @@ class FinalEvent:
     context: tuple[int, ...] = ()
     stop_text: str = ""
     cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 Event = TextEvent | ThinkingEvent | ToolCallEvent | FinalEvent

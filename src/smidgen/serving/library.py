@@ -75,6 +75,12 @@ class ServedModel:
         return None if self.folder is None or not names else self.folder / names[0]
 
     @property
+    def draft(self) -> Path | None:
+        """The small model that guesses ahead; None where there is none."""
+        name = self.facts.get("draft")
+        return None if self.folder is None or not name else self.folder / name
+
+    @property
     def parameters(self) -> Mapping[str, Any]:
         """Options that the model itself brings, as they were written."""
         found: Mapping[str, Any] = self.facts.get("parameters") or {}

@@ -38,6 +38,7 @@ class LlamaRunner:
         lays_out: False: it reads texts.
         image_mark: What stands for an image in a text; empty for a model of texts only.
         load_seconds: How long loading took.
+        speculation: How tokens are guessed ahead.
     """
 
     lays_out: bool = False
@@ -46,6 +47,7 @@ class LlamaRunner:
         self.context = server.settings.context
         self.slots = server.settings.slots
         self.load_seconds = server.load_seconds
+        self.speculation = server.settings.speculation
         self.image_mark = server.image_mark
         self.server = server
         self._begins: str | None = None
@@ -215,6 +217,8 @@ def _final(event: dict[str, Any]) -> FinalEvent:
         generation_seconds=timings["predicted_ms"] / 1000,
         stop_text=event.get("stopping_word") or "",
         cached_tokens=cached,
+        drafted_tokens=timings.get("draft_n", 0),
+        accepted_tokens=timings.get("draft_n_accepted", 0),
     )
 
 

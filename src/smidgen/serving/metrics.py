@@ -52,6 +52,9 @@ class Meters:
         self._answers.labels(model, final.reason).inc()
         self._tokens.labels(model, "prompt").inc(final.prompt_tokens)
         self._tokens.labels(model, "generated").inc(final.generated_tokens)
+        if final.drafted_tokens:
+            self._tokens.labels(model, "drafted").inc(final.drafted_tokens)
+            self._tokens.labels(model, "accepted").inc(final.accepted_tokens)
         self._seconds.labels(model).observe(final.total_seconds)
 
     def asked(self, method: str, status: int) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from smidgen import machine
 from smidgen.errors import Unsupported
 from smidgen.inference.footprint import WORKSPACE, cache_bytes_per_token
 from smidgen.inference.llama_server import DEFAULT_CONTEXT, LlamaServer, ServerSettings
+from smidgen.inference.speculation import SpeculationRequest
+from smidgen.inference.speculation_trial import decide
 from smidgen.serving.details import header_of, metadata_of
 from smidgen.serving.scheduler import LoadOptions, Scheduler
 
@@ -68,7 +71,9 @@ def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSetti
     if path is not None and path.is_file():
         from smidgen.serving.llama_runner import LlamaRunner
 
-        return LlamaRunner(LlamaServer(path, _server_settings(model, options, settings, context)))
+        prepared = _server_settings(model, options, settings, context)
+        guessing = decide(path, prepared, _speculation(model, options, settings), store)
+        return LlamaRunner(LlamaServer(path, replace(prepared, speculation=guessing)))
     from smidgen.inference.engine import open_engine
     from smidgen.serving.runner import EngineRunner
 
@@ -112,6 +117,14 @@ def _server_settings(
         type_k=settings.cache_type,
         type_v=settings.cache_type,
     )
+
+
+def _speculation(model: ServedModel, options: LoadOptions, settings: ServingSettings) -> SpeculationRequest:
+    """Return how tokens may be guessed ahead; a server that is to use drafts does so where a model has one."""
+    tokens = options.values.get("draft_num_predict")
+    draftless = settings.speculate == "draft" and (model.draft is None or tokens == 0)
+    off = options.unguessed or options.purpose != "generate" or draftless
+    return SpeculationRequest("off" if off else settings.speculate, model.draft, tokens)
 
 
 def _pooling(model: ServedModel) -> Literal["mean", "rank"] | None:

@@ -13,6 +13,7 @@ from smidgen.errors import EngineFailed, Unsupported
 from smidgen.inference.engine import Chunk, Engine, Message
 from smidgen.inference.engines.echo import Echo
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.speculation import OFF, Speculation
 from smidgen.serving.exchange import FinalEvent, TextEvent, Turn
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Runner(Protocol):
         """How long loading took."""
         ...
 
+    @property
+    def speculation(self) -> Speculation:
+        """How tokens are guessed ahead."""
+        ...
+
     def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
         """Write; closing the generator stops the writing."""
         ...
@@ -129,6 +135,7 @@ class EngineRunner:
 
     lays_out: bool = True
     image_mark: str = ""
+    speculation: Speculation = OFF
 
     def __init__(self, engine: Engine, context: int | None, threads: int) -> None:
         self.context: int | None = context

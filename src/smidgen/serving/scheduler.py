@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Purpose = Literal["generate", "embed", "score"]
 
-LOAD_TIME = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
+LOAD_TIME = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 """Options that take effect when a model is loaded."""
 
 
@@ -37,22 +37,24 @@ class LoadOptions:
         purpose: Whether it shall write, make vectors, or say how likely prompts are.
         context: Tokens of one answer's context; None for the server's default.
         values: The other options of `LOAD_TIME` that were asked for.
+        unguessed: Whether no token may be guessed ahead: the engine tells no log-probabilities of guessed tokens.
     """
 
     purpose: Purpose = "generate"
     context: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    unguessed: bool = False
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], purpose: Purpose = "generate") -> LoadOptions:
+    def of(cls, options: Mapping[str, Any], purpose: Purpose = "generate", *, unguessed: bool = False) -> LoadOptions:
         """Pick the load-time options out of a request's.
 
         Example:
             >>> LoadOptions.of({"num_ctx": 64, "temperature": 0, "num_batch": 8})
-            LoadOptions(purpose='generate', context=64, values={'num_batch': 8})
+            LoadOptions(purpose='generate', context=64, values={'num_batch': 8}, unguessed=False)
         """
         given = {name: options[name] for name in LOAD_TIME if options.get(name) is not None}
-        return cls(purpose, given.pop("num_ctx", None), given)
+        return cls(purpose, given.pop("num_ctx", None), given, unguessed)
 
     def satisfied_by(self, loaded: LoadOptions, default_context: int) -> bool:
         """Say whether a model that was loaded so serves; options that are not asked for do not matter.
@@ -257,6 +259,7 @@ class Scheduler:
         if loaded.runner is None or loaded.closing is not None:
             return False
         wrong = not ticket.options.satisfied_by(loaded.options, self.default_context)
+        wrong = wrong or (ticket.options.unguessed and loaded.runner.speculation.kind != "off")
         if loaded.model.digest != ticket.model.digest or wrong or not loaded.runner.alive():
             loaded.leaving = True
         if loaded.leaving:

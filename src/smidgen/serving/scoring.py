@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from smidgen.errors import EngineFailed, Unsupported
+from smidgen.inference.speculation import OFF, Speculation
 from smidgen.serving.exchange import FinalEvent, GenerationRequest, TextEvent, TokenLogprob
 from smidgen.serving.faults import ContextExceeded
 from smidgen.serving.options import known_options
@@ -92,6 +93,7 @@ class ScoringRunner:
     lays_out: bool = False
     image_mark: str = ""
     slots: int = 1
+    speculation: Speculation = OFF
 
     def __init__(self, scorer: Scorer, context: int, load_seconds: float) -> None:
         self.context: int | None = context
@@ -185,9 +187,7 @@ class EngineScorer:
 
     def tokenize(self, text: str) -> list[int]:
         """Cut a text into tokens, special ones read as such, with those that stand before every text."""
-        ids = self._scorer.tokenize(text, special=True)
-        first = self._scorer.bos_token
-        return ids[1:] if first is not None and ids[:2] == [first, first] else ids
+        return self._scorer.prompt_tokens(text)
 
     def score(self, prompt: str | Sequence[int], top: int) -> ScoredPrompt:
         """Score a text or tokens.

@@ -77,7 +77,8 @@ class Service:
         """
         started = time.perf_counter()
         layout, values, sampling = await asyncio.to_thread(self._prepare, request)
-        async with self.scheduler.acquire(layout.model, LoadOptions.of(values), request.keep_alive) as lease:
+        wanted = LoadOptions.of(values, unguessed=sampling.top_logprobs is not None)
+        async with self.scheduler.acquire(layout.model, wanted, request.keep_alive) as lease:
             ready = time.perf_counter()
             prompt = await prompt_for(layout, lease.runner)
             if request.render_only:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.inference.images import MOST_PIXELS
+from smidgen.inference.speculation import MODES
 from smidgen.serving.durations import seconds
 
 DEFAULT_PORT = 11434
@@ -50,6 +51,7 @@ class ServingSettings:
         max_grammar: Bytes of a grammar or a JSON schema (MAX_GRAMMAR).
         max_texts: Texts of one request for embeddings (MAX_TEXTS).
         threads: Threads that each model computes with; None for the physical cores.
+        speculate: How tokens are guessed ahead (SPECULATE): "auto", "off", "ngram" or "draft".
     """
 
     host: str = DEFAULT_HOST
@@ -73,8 +75,11 @@ class ServingSettings:
     max_grammar: int = MIB // 4
     max_texts: int = 2048
     threads: int | None = None
+    speculate: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.speculate not in MODES:
+            raise ReferenceNotFound.among("way to speculate", self.speculate, MODES)
         smallest = {"port": 0, "max_loaded": 0, "max_queue": 0}
         for name in ("port", "slots", "max_loaded", "max_queue", "max_context", "max_body", "max_grammar"):
             if getattr(self, name) < smallest.get(name, 1):
@@ -137,6 +142,7 @@ def _optional(text: str) -> int | None:
 _VARIABLES: dict[str, tuple[str, Any]] = {
     "api_key": ("API_KEY", str),
     "origins": ("ORIGINS", _list),
+    "speculate": ("SPECULATE", str.lower),
     "slots": ("NUM_PARALLEL", lambda text: int(text) or 1),
     "max_loaded": ("MAX_LOADED_MODELS", int),
     "max_queue": ("MAX_QUEUE", int),

@@ -65,8 +65,27 @@ def _apply_what_was_asked_for(xllamacpp: Any, parameters: Any, request: dict[str
             setattr(parameters, f"cache_{name}", kind)
     if request["projector"] is not None:
         parameters.mmproj.path = request["projector"]
+    _speculate(xllamacpp, parameters, request["speculation"], request["threads"])
     if request["adapters"]:
         parameters.lora_adapters = [_adapter(xllamacpp, path) for path in request["adapters"]]
+
+
+def _speculate(xllamacpp: Any, parameters: Any, wanted: dict[str, Any], threads: int) -> None:
+    """Let tokens be guessed ahead, by a draft model or from what stands in the context already."""
+    if wanted["kind"] == "off":
+        return
+    kinds = xllamacpp.common_speculative_type
+    speculative = parameters.speculative
+    if wanted["kind"] == "ngram":
+        speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_MAP_K]
+        speculative.ngram_map_k.size_n = wanted["match"]
+        speculative.ngram_map_k.size_m = wanted["tokens"]
+        return
+    speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+    speculative.draft.mparams.path = wanted["draft"]
+    speculative.draft.n_max = wanted["tokens"]
+    speculative.draft.cpuparams.n_threads = speculative.draft.cpuparams_batch.n_threads = threads
+    speculative.draft.n_gpu_layers = parameters.n_gpu_layers
 
 
 def serve_outside(parent: Parent, request: dict[str, Any]) -> tuple[Any, str]:
@@ -113,7 +132,19 @@ def _more_arguments(request: dict[str, Any]) -> list[str]:
     arguments += [switch for switch, wanted in switches.items() if wanted]
     if request["mmap"] is not None:
         arguments.append("--mmap" if request["mmap"] else "--no-mmap")
+    arguments += _arguments_of(request["speculation"])
     return arguments + [part for path in request["adapters"] for part in ("--lora", path)]
+
+
+def _arguments_of(wanted: dict[str, Any]) -> list[str]:
+    """Return the arguments for guessing ahead."""
+    if wanted["kind"] == "off":
+        return []
+    tokens = str(wanted["tokens"])
+    if wanted["kind"] == "draft":
+        return ["--model-draft", wanted["draft"], "--draft-max", tokens]
+    sizes = ["--spec-ngram-map-k-size-n", str(wanted["match"]), "--spec-ngram-map-k-size-m", tokens]
+    return ["--spec-type", "ngram-map-k", *sizes]
 
 
 def _adapter(xllamacpp: Any, path: str) -> Any:

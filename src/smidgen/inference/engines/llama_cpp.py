@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,6 +23,9 @@ from smidgen.inference.llama_server import (
     prompt_field,
 )
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.scoring import require_gguf
+from smidgen.inference.speculation import SpeculationRequest
+from smidgen.inference.speculation_trial import decide
 
 
 class LlamaCpp:
@@ -38,8 +42,10 @@ class LlamaCpp:
             environment variable SMIDGEN_LLAMA_SERVER where None.
         adapters: LoRA files in GGUF that are put on the model.
         projector: A GGUF that turns images into what the model reads.
+        slots: Answers that are written at once; more wait.
         type_k: Number type of the keys that the context keeps, such as "q8_0"; float16 where None.
         type_v: The same of the values.
+        speculation: How tokens may be guessed ahead; not at all where None.
 
     Raises:
         ReferenceNotFound: There is no such file or program.
@@ -56,19 +62,25 @@ class LlamaCpp:
         executable: str | None = None,
         adapters: Sequence[Path] = (),
         projector: Path | None = None,
+        slots: int = 1,
         type_k: str | None = None,
         type_v: str | None = None,
+        speculation: SpeculationRequest | None = None,
     ) -> None:
         settings = ServerSettings(
             context=context or default_context(path),
+            slots=slots,
             threads=threads,
             type_k=type_k,
             type_v=type_v,
             adapters=tuple(map(str, adapters)),
             projector=None if projector is None else str(projector),
         )
+        if speculation is not None and path is not None:
+            settings = replace(settings, speculation=decide(require_gguf(path), settings, speculation))
         self._server = LlamaServer(path, settings, executable=executable)
         self.path = self._server.path
+        self.speculation = settings.speculation
         self._held: dict[str, Any] = {}
         self.load_seconds = self._server.load_seconds
         self._client = httpx.Client(
@@ -161,6 +173,8 @@ class LlamaCpp:
             prompt_seconds=timings["prompt_ms"] / 1000,
             generation_seconds=timings["predicted_ms"] / 1000,
             load_seconds=self.load_seconds,
+            drafted_tokens=timings.get("draft_n", 0),
+            accepted_tokens=timings.get("draft_n_accepted", 0),
         )
 
 

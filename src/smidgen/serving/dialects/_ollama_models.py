@@ -55,6 +55,7 @@ def running(loaded: Loaded) -> dict[str, Any]:
         "expires_at": timestamp(loaded.expires_at),
         "size_vram": 0,
         "context_length": (runner.context if runner is not None else None) or 0,
+        "speculation": "off" if runner is None else runner.speculation.kind,
     }
 
 
