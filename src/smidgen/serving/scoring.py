@@ -187,7 +187,9 @@ class EngineScorer:
 
     def tokenize(self, text: str) -> list[int]:
         """Cut a text into tokens, special ones read as such, with those that stand before every text."""
-        return self._scorer.prompt_tokens(text)
+        ids = self._scorer.tokenize(text, special=True)
+        first = self._scorer.bos_token
+        return ids[1:] if first is not None and ids[:2] == [first, first] else ids
 
     def score(self, prompt: str | Sequence[int], top: int) -> ScoredPrompt:
         """Score a text or tokens.
