@@ -24,6 +24,7 @@ class Asked:
         examples: One for each, or none.
         limit: Rows of each.
         shots: Worked examples before each question.
+        allow_code_execution: Whether generated programs may run where nothing holds them.
     """
 
     tasks: tuple[str, ...]
@@ -31,6 +32,7 @@ class Asked:
     examples: tuple[str, ...]
     limit: int | None
     shots: int | None
+    allow_code_execution: bool = False
 
 
 def show(models: Sequence[str], against: str | None, asked: Asked, settings: Settings, screen: Screen) -> None:
@@ -68,7 +70,14 @@ def _exams(asked: Asked) -> list[Exam]:
         )
     examples = asked.examples or (None,) * len(asked.tasks)
     return [
-        read_exam(task, file, examples=each, limit=asked.limit, shots=asked.shots)
+        read_exam(
+            task,
+            file,
+            examples=each,
+            limit=asked.limit,
+            shots=asked.shots,
+            allow_code_execution=asked.allow_code_execution,
+        )
         for task, file, each in zip(asked.tasks, asked.files, examples, strict=True)
     ]
 

@@ -49,6 +49,10 @@ def command(
         list[str] | None,
         typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
     ] = None,
+    allow_code_execution: Annotated[
+        bool,
+        typer.Option("--allow-code-execution", help="Run what a model programs also where nothing keeps it from harm."),
+    ] = False,
 ) -> None:
     """Measure models on this machine: how good, how fast, how large.
 
@@ -62,7 +66,8 @@ def command(
 
     screen = Screen(settings.json, settings.quiet)
     if task or task_file:
-        asked = _tasks.Asked(tuple(task or ()), tuple(task_file or ()), tuple(few_shot_file or ()), limit, few_shot)
+        files, shown = tuple(task_file or ()), tuple(few_shot_file or ())
+        asked = _tasks.Asked(tuple(task or ()), files, shown, limit, few_shot, allow_code_execution)
         return _tasks.show(models, against, asked, settings, screen)
     with screen.progress() as progress:
         measured = measure(

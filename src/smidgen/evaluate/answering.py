@@ -78,7 +78,7 @@ class Likelihoods:
 
 
 class Writing:
-    """Answers by continuing each prompt, always with the likeliest token.
+    """Answers by continuing each prompt, or as a message where the question is one, always with the likeliest token.
 
     Args:
         engine: The opened model.
@@ -96,10 +96,16 @@ class Writing:
 
     def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions that all stand behind the same text."""
-        return [Answer(text=self._continue(f"{before}{question.prompts[0]}")) for question in questions]
+        return [Answer(text=self._write(f"{before}{question.prompts[0]}", question.message)) for question in questions]
 
-    def _continue(self, prompt: str) -> str:
-        return "".join(chunk.text for chunk in self._engine.complete(prompt, self._options))
+    def _write(self, prompt: str, message: bool) -> str:
+        from smidgen.inference.engine import Message
+
+        if message:
+            chunks = self._engine.chat([Message("user", prompt)], self._options)
+        else:
+            chunks = self._engine.complete(prompt, self._options)
+        return "".join(chunk.text for chunk in chunks)
 
 
 def _common(prompts: Sequence[list[int]]) -> int:

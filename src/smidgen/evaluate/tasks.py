@@ -17,12 +17,12 @@ import numpy
 
 from smidgen.data.records import Record, read_records
 from smidgen.data.remembering import Notebook
-from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.evaluate import benchmarks
 from smidgen.evaluate.answering import Answering, Likelihoods, Writing
 from smidgen.evaluate.benchmarks._benchmark import Answer, Benchmark, Question
 from smidgen.evaluate.tally import standard_error
-from smidgen.progress import Event, Progress, silent
+from smidgen.progress import Event, Progress, silent, track
 
 if TYPE_CHECKING:
     from smidgen.evaluate.paired import Difference
@@ -122,6 +122,7 @@ def read_exam(
     examples: Path | str | None = None,
     limit: int | None = None,
     shots: int | None = None,
+    allow_code_execution: bool = False,
 ) -> Exam:
     """Read a task's questions.
 
@@ -131,19 +132,26 @@ def read_exam(
         examples: Rows that worked examples are taken from.
         limit: At most so many questions, the first ones of the file.
         shots: Worked examples before each question; the task's own number where None.
+        allow_code_execution: Run generated programs also where this system cannot keep them from harm.
 
     Raises:
         ReferenceNotFound: There is no such task or file; the message says what file to give.
         InvalidInput: A row is malformed, or examples are wanted and not given.
+        Unsupported: The task runs programs, and nothing would hold them here.
     """
     benchmark = benchmarks.find(task)
+    if benchmark.runs_programs and not allow_code_execution:
+        _require_sandbox(task)
     if (limit is not None and limit < 1) or (shots is not None and shots < 0):
         raise InvalidInput(f"A limit of {limit} and {shots} examples cannot be.", remedy="Give 1 and 0 at least.")
     shots = benchmark.shots if shots is None else shots
     records = _records(benchmark, task, file)
     with _telling_fields(benchmark):
         benchmark = benchmark.prepared(records)
-        questions = [benchmark.question(record) for record in records[:limit]]
+        asked = benchmark.asked(records)
+        if not asked:
+            raise InvalidInput(f"{file} has no row of the part that {task} asks ({benchmark.source}).")
+        questions = [benchmark.question(record) for record in asked[:limit]]
     pool: list[Question] = []
     if shots:
         if examples is None:
@@ -153,7 +161,7 @@ def read_exam(
             )
         given = _records(benchmark, task, examples)
         with _telling_fields(benchmark):
-            pool = [benchmark.question(record) for record in given]
+            pool = [benchmark.question(record) for record in benchmark.shown(given)]
     before = _examples(benchmark, questions, pool, shots)
     return Exam(task, Path(file).name, benchmark, shots, tuple(questions), tuple(before))
 
@@ -182,7 +190,7 @@ def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progr
             done += len(part)
             progress(Event(stage, done, total, "questions"))
     answers = [_answer(notebook.known[key]) for key in keys]
-    scores = [exam.benchmark.score(*pair) for pair in zip(exam.questions, answers, strict=True)]
+    scores = _score(exam, answers, progress if exam.benchmark.runs_programs else silent)
     return TaskScore(
         model=model,
         task=exam.task,
@@ -299,6 +307,32 @@ def _records(benchmark: Benchmark, task: str, file: Path | str) -> tuple[Record,
         ) from None
 
 
+def _require_sandbox(task: str) -> None:
+    """Refuse to run generated programs where nothing would hold them."""
+    from smidgen import sandbox
+
+    held = sandbox.protection()
+    if not held.enough:
+        lacking = [
+            name
+            for name, there in (
+                ("limits of time and memory", held.limits),
+                ("a way to forbid processes", held.processes),
+                ("a way to cut off the network", held.network not in ("", "Python only")),
+            )
+            if not there
+        ]
+        raise Unsupported(
+            f"The task {task} runs programs that the model writes, and this system lacks {', '.join(lacking)}.",
+            remedy="Run it on Linux; or run them unprotected with --allow-code-execution, best in a container.",
+        )
+
+
+def _score(exam: Exam, answers: Sequence[Answer], progress: Progress) -> list[dict[str, float]]:
+    pairs = list(zip(exam.questions, answers, strict=True))
+    return [exam.benchmark.score(*pair) for pair in track(pairs, f"scoring {exam.task}", progress, unit="answers")]
+
+
 @contextmanager
 def _telling_fields(benchmark: Benchmark) -> Iterator[None]:
     """Add to the error of a row what rows need."""
@@ -345,6 +379,7 @@ def _answer(kept: dict[str, Any]) -> Answer:
 def _key(exam: Exam, number: int) -> str:
     question, benchmark = exam.questions[number], exam.benchmark
     asked = [exam.before[number], question.prompts, question.endings, benchmark.writes, benchmark.stops]
+    asked += ["message"] if question.message else []
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 

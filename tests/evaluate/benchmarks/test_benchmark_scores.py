@@ -102,3 +102,55 @@ def test_an_engine_writes_behind_the_prompt():
     with open_engine("echo") as engine:
         (answer,) = Writing(engine, 16, ("\n\n",)).answer("", [question])
     assert answer.text.strip() == "Good day."
+
+
+def test_likeness_to_references_is_that_of_sacrebleu():
+    task, first = asked("chrf", prompt="?", answer="the cat sat on the mat")
+    _, second = asked("chrf", prompt="?", answers=["a dog", "one dog"])
+    answers = [Answer(text=" the cat sat on a mat\n"), Answer(text="one dog")]
+    assert task.score(second, answers[1]) == {"chrf": pytest.approx(1)}
+    assert 0.5 < task.score(first, answers[0])["chrf"] < 1
+    assert 0.5 < task.summary([first, second], answers)["corpus_chrf"] < 1
+    task, first = asked("bleu", prompt="?", answer="the cat sat on the mat")
+    # 5, 3, 2, 1 of 6, 5, 4, 3 runs of 1 to 4 words are in the reference, and the lengths are equal.
+    expected = (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
+    assert task.score(first, answers[0])["bleu"] == pytest.approx(expected)
+    assert task.summary([first], answers[:1])["corpus_bleu"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "valid", "json"),
+    [
+        ('Sure: {"age": 3} and {', 1, 1),
+        ('```json\n{"age": "3"}\n```', 0, 1),
+        ("[1]", 0, 1),
+        ('{"age": 3', 0, 0),
+        ("[" * 5000, 0, 0),
+    ],
+)
+def test_json_in_an_answer_is_held_against_the_schema(text, valid, json):
+    schema = {"type": "object", "required": ["age"], "properties": {"age": {"type": "integer"}}}
+    task, question = asked("json_schema", prompt="?", schema=schema)
+    assert task.score(question, Answer(text=text)) == {"valid": valid, "json": json}
+
+
+@pytest.mark.parametrize(
+    ("schema", "part"), [("{", "no JSON"), ([1], "no object"), ({"type": "number of"}, "cannot be: .*number of")]
+)
+def test_schemas_that_cannot_be(schema, part):
+    with pytest.raises(InvalidInput, match=rf"line 1 .*{part}"):
+        asked("json_schema", prompt="?", schema=schema)
+
+
+def test_what_a_schema_refers_to_elsewhere_is_not_fetched():
+    task, question = asked("json_schema", prompt="?", schema={"$ref": "http://127.0.0.1:9/schema.json"})
+    assert task.score(question, Answer(text="{}")) == {"valid": 0, "json": 1}
+
+
+def test_a_question_may_be_put_as_a_message():
+    _, plain = asked("exact", prompt="Good day.", answer="Good day.")
+    _, message = asked("exact:chat=true", prompt="Good day.", answer="Good day.")
+    assert message.message and not plain.message
+    with open_engine("echo") as engine:
+        (answer,) = Writing(engine, 16, ()).answer("", [message])
+    assert answer.text.strip() == "Good day."

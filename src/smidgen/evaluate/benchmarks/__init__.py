@@ -30,7 +30,7 @@ def find(name: str) -> Benchmark:
 
     Example:
         >>> find("arc"), find("exact:ignore_case=true")
-        (Arc(), Exact(ignore_case=True))
+        (Arc(), Exact(chat=False, ignore_case=True))
     """
     head, _, given = name.partition(":")
     options = {}

@@ -27,6 +27,7 @@ class Question:
         introduction: What stands before the examples.
         group: Questions of one group have the same examples.
         first_part: Count of the endings that belong to the first of two parts, where a question has two.
+        message: Whether the prompt is put to the model as a message, in its chat template.
     """
 
     prompts: tuple[str, ...]
@@ -38,6 +39,7 @@ class Question:
     introduction: str = ""
     group: str = ""
     first_part: int = 0
+    message: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Benchmark(abc.ABC):
             Python's generator with the seed 1234, as lm-evaluation-harness does it.
         writes: Most tokens that the model may write; 0 where likelihoods are asked for.
         stops: Texts at which what the model writes ends.
+        runs_programs: Whether what the model writes is run.
         main: The figure that stands for all.
     """
 
@@ -75,11 +78,20 @@ class Benchmark(abc.ABC):
     draws: ClassVar[Literal["first", "random"]] = "random"
     writes: ClassVar[int] = 0
     stops: ClassVar[tuple[str, ...]] = ()
+    runs_programs: ClassVar[bool] = False
     main: ClassVar[str] = "acc"
 
     def prepared(self, records: Sequence[Record]) -> Self:
         """Return it with what it must know of the whole file."""
         return self
+
+    def asked(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the rows that are asked of all those of the file."""
+        return records
+
+    def shown(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the rows that worked examples are taken from, of all those of their file."""
+        return records
 
     @abc.abstractmethod
     def question(self, record: Record) -> Question:
@@ -96,6 +108,17 @@ class Benchmark(abc.ABC):
     def summary(self, questions: Sequence[Question], answers: Sequence[Answer]) -> dict[str, Any]:
         """Return figures that are no means over questions."""
         return {}
+
+
+@dataclass(frozen=True)
+class MessageBenchmark(Benchmark):
+    """A task whose prompt may also be put to the model as a message.
+
+    Attributes:
+        chat: Whether it is, in the model's own chat template.
+    """
+
+    chat: bool = False
 
 
 class ChoiceBenchmark(Benchmark):

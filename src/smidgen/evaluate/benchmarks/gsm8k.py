@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from smidgen.evaluate.benchmarks._benchmark import Answer, Benchmark, Question
+from smidgen.evaluate.benchmarks._benchmark import Answer, MessageBenchmark, Question
 
 if TYPE_CHECKING:
     from smidgen.data.records import Record
 
 
 @dataclass(frozen=True)
-class Gsm8k(Benchmark):
+class Gsm8k(MessageBenchmark):
     r"""GSM8K: word problems of primary school, solved in writing.
 
     Five worked problems, then ``Question: …\nAnswer:``; the model writes up to 256 tokens. ``exact_match`` compares the
@@ -37,7 +37,7 @@ class Gsm8k(Benchmark):
         prompt, answer = f"Question: {record.text('question')}\nAnswer:", record.text("answer")
         if strict(answer) == _NOTHING:
             raise record.error("has an 'answer' without #### and a number")
-        return Question(prompts=(prompt,), references=(answer,), worked=f"{prompt} {answer}")
+        return Question(prompts=(prompt,), references=(answer,), worked=f"{prompt} {answer}", message=self.chat)
 
     def score(self, question: Question, answer: Answer) -> dict[str, float]:
         """Compare the number that was written with the right one."""
