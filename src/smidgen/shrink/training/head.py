@@ -15,8 +15,9 @@ from smidgen.shrink.precision import exact
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 256
-"""Tokens whose slopes are turned into gradients at once: fewer would add to the head's large gradient too often."""
+CHUNK, CHUNK_BYTES = 256, 64 << 20
+"""Tokens whose slopes are turned into gradients at once, or as many more as take these bytes: each time the head's
+large gradient is read and written once."""
 
 SLICE = 64
 """Tokens whose losses are computed at once: their float32 logits stay near the processor's cache."""
@@ -26,7 +27,7 @@ PerToken = Callable[["torch.Tensor", int, int], "torch.Tensor"]
 
 
 def mean_through_head(
-    hidden: torch.Tensor, head: Any, per_token: PerToken, *, dtype: torch.dtype, chunk: int = CHUNK
+    hidden: torch.Tensor, head: Any, per_token: PerToken, *, dtype: torch.dtype, chunk: int = 0
 ) -> torch.Tensor:
     """Return the mean over tokens of a loss of logits, without ever holding all logits.
 
@@ -35,17 +36,18 @@ def mean_through_head(
         head: The linear layer that makes logits, ``weight`` ``[vocabulary, hidden]`` and ``bias`` or None.
         per_token: The loss.
         dtype: Type of the matrix products; losses are computed in float32.
-        chunk: Tokens at a time.
+        chunk: Tokens at a time; 0: as many as are fast.
     """
     import torch
 
+    chunk = chunk or max(CHUNK, CHUNK_BYTES // (dtype.itemsize * len(head.weight)) // SLICE * SLICE)
     if torch.is_grad_enabled():
         total: torch.Tensor = _function().apply(hidden, head.weight, head.bias, per_token, dtype, chunk)
         return total
     with exact(hidden.device.type):
         weight, sums = head.weight.to(dtype), hidden.new_zeros((), dtype=torch.float64)
-        for start in range(0, len(hidden), chunk):
-            stop = min(start + chunk, len(hidden))
+        for start in range(0, len(hidden), SLICE):
+            stop = min(start + SLICE, len(hidden))
             logits = _logits(hidden[start:stop].to(dtype), weight, head.bias)
             sums += per_token(logits, start, stop).sum(dtype=torch.float64)
         return (sums / max(1, len(hidden))).float()
@@ -88,7 +90,7 @@ def _gradients(
     narrow, count = weight.to(dtype), max(1, len(hidden))
     total = hidden.new_zeros((), dtype=torch.float64)
     by_hidden = torch.zeros_like(hidden) if wanted[0] else None
-    by_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+    by_weight = None if len(hidden) or not wanted[1] else torch.zeros_like(weight, dtype=torch.float32)
     by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
     for start in range(0, len(hidden), chunk):
         read = hidden[start : start + chunk].to(dtype)
@@ -99,8 +101,9 @@ def _gradients(
             by_bias += slopes.sum(0, dtype=torch.float32)
         if by_hidden is not None:
             by_hidden[start : start + chunk] = slopes @ narrow
-        if by_weight is not None:
-            by_weight += slopes.T @ read
+        if wanted[1]:
+            product = slopes.T @ read
+            by_weight = product.float() if by_weight is None else by_weight.add_(product)
     return total.float(), [by_hidden, by_weight, by_bias]
 
 
