@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from smidgen.documents.extract import extract as extract
     from smidgen.evaluate.measure import measure as measure
     from smidgen.models.load import load as load
     from smidgen.recipe.make import apply as apply
@@ -29,6 +30,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _VERBS = {
     "apply": "smidgen.recipe.make",
     "distill": "smidgen.verbs",
+    "extract": "smidgen.documents.extract",
     "finetune": "smidgen.verbs",
     "load": "smidgen.models.load",
     "make": "smidgen.recipe.make",
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "apply",
     "distill",
+    "extract",
     "finetune",
     "load",
     "make",

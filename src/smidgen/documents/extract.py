@@ -1,0 +1,242 @@
+"""The job itself: a document and a schema in, an `Extraction` out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen.documents.assignment import assign
+from smidgen.documents.checks import build as build_check
+from smidgen.documents.extraction import Extraction, Found, Sheet, nested
+from smidgen.documents.grounding import boxes_of, ground
+from smidgen.documents.habits import habits_of
+from smidgen.documents.layout import Layout, lay_out
+from smidgen.documents.ranking import Ranked, Ranker
+from smidgen.documents.reading import File, PageReader
+from smidgen.documents.reconciling import reconcile
+from smidgen.documents.rows import RowReader
+from smidgen.documents.schema import FREE, Field, Wanted, load_schema, require_supported
+from smidgen.documents.schema_reading import read_schema
+from smidgen.documents.values import converted, fitting
+from smidgen.progress import Event, Progress, silent
+
+if TYPE_CHECKING:
+    from smidgen.documents.candidates import Candidate
+    from smidgen.documents.choosing import Chooser
+
+WINDOW = 8
+"""Pages that are held at once; what was found on them goes on, their words do not."""
+_KEPT = 40
+_MOST_ROWS = 2000
+_TEXT_KEPT = 6000
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Extracts what a schema asks for from any number of documents.
+
+    Attributes:
+        wanted: What is asked for.
+        reader: Reads pages.
+        chooser: The model that chooses where the layout leaves a doubt; None leaves it to the layout.
+    """
+
+    wanted: Wanted
+    reader: PageReader
+    chooser: Chooser | None = None
+
+    def __post_init__(self) -> None:
+        require_supported(self.wanted, free=self.chooser is not None)
+
+    def extract(self, file: File, *, pages: Sequence[int] | None = None, progress: Progress = silent) -> Extraction:
+        """Extract from one document.
+
+        Args:
+            file: The document.
+            pages: Numbers of pages to read, from 1; all where None.
+            progress: Receives reports.
+
+        Raises:
+            DamagedFile: It is not what its beginning promises.
+            InvalidInput: It is protected, or too large.
+            Unsupported: It is of a kind that nothing here reads.
+        """
+        began = time.process_time()
+        gathered = _Gathered(self.wanted)
+        read = self.reader.pages(file, pages)
+        while window := [lay_out(page) for page in islice(read, WINDOW)]:
+            gathered.add(window)
+            progress(Event(f"reading {file.name}", len(gathered.sheets), None, "pages"))
+        chosen = assign(self.wanted.fields, gathered.ranked, self.chooser)
+        chosen = reconcile(chosen, gathered.ranked, self.wanted.checks)
+        found = {
+            field.path: _found(field, chosen.get(field.path)) for field in self.wanted.fields if field.kind != FREE
+        }
+        found |= self._written(gathered)
+        for table in self.wanted.tables:
+            found |= dict(_rows(table.path, table.columns, gathered.rows[table.path]))
+        faults, found = _checked(self.wanted, found)
+        ordered = {field.path: found[field.path] for field in self.wanted.fields}
+        ordered |= {path: each for path, each in found.items() if path not in ordered}
+        data = nested(ordered, tuple(table.path for table in self.wanted.tables))
+        name = None if self.chooser is None else self.chooser.name
+        return Extraction(
+            file.name, ordered, data, tuple(gathered.sheets), faults, name, time.process_time() - began
+        )  # fmt: skip
+
+    def _written(self, gathered: _Gathered) -> dict[str, Found]:
+        """Let the model write the fields that ask for free text, and look for what it wrote on the pages."""
+        fields = [field for field in self.wanted.fields if field.kind == FREE]
+        if not fields or self.chooser is None:
+            return {}
+        if not gathered.text.strip():
+            return {field.path: Found(field.path, None, status="missing") for field in fields}
+        written = self.chooser.write(fields, gathered.text)
+        found = {}
+        for field in fields:
+            value, probability = written[field.path]
+            place = ground(str(value), gathered.last) if value else None
+            if not value:
+                found[field.path] = Found(field.path, None, status="missing")
+            elif place is None:
+                found[field.path] = Found(field.path, value, status="ungrounded", confidence=0.5 * probability)
+            else:
+                sure = probability * place.quality
+                found[field.path] = Found(
+                    field.path, value, value, place.page, boxes_of(place.words), "grounded", sure
+                )  # fmt: skip
+        return found
+
+
+class _Gathered:
+    """What the windows of a document bring together; bounded, however many pages there are."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._ranker = Ranker(wanted.fields)
+        self._readers = {table.path: RowReader(table) for table in wanted.tables}
+        self.ranked: dict[str, list[Ranked]] = {field.path: [] for field in wanted.fields}
+        self.rows: dict[str, list[dict[str, Candidate]]] = {table.path: [] for table in wanted.tables}
+        self.sheets: list[Sheet] = []
+        self.text = ""
+        self.last: list[Layout] = []
+
+    def add(self, window: Sequence[Layout]) -> None:
+        """Take what the pages of a window bring."""
+        habits = habits_of("\n".join(layout.text for layout in window))
+        for layout in window:
+            self.sheets.append(Sheet.of(layout.page))
+            if len(self.text) < _TEXT_KEPT:
+                self.text = f"{self.text}\n{layout.text}"[:_TEXT_KEPT]
+                self.last.append(layout)
+            for path, ranked in self._ranker.rank(layout, habits).items():
+                self.ranked[path] = sorted([*self.ranked[path], *ranked], key=_first)[:_KEPT]
+            for path, reader in self._readers.items():
+                if len(self.rows[path]) < _MOST_ROWS:
+                    self.rows[path] += reader.read(layout, habits)
+
+
+def _first(ranked: Ranked) -> tuple[float, int, int]:
+    return -ranked.logit, ranked.candidate.page, ranked.candidate.segment.line
+
+
+def _found(field: Field, chosen: tuple[Ranked, float] | None) -> Found:
+    """Write down what was chosen for a field."""
+    if chosen is None:
+        return Found(field.path, None, status="missing")
+    ranked, probability = chosen
+    return _told(field, field.path, ranked.candidate, probability)
+
+
+def _told(field: Field, path: str, candidate: Candidate, probability: float) -> Found:
+    value, note = converted(candidate, field)
+    status = "grounded" if note is None and (note := fitting(value, field.schema)) is None else "invalid_format"
+    sure = probability * candidate.score * math.sqrt(candidate.quality)
+    return Found(
+        path, value, candidate.text, candidate.page, boxes_of(candidate.words),
+        "grounded" if status == "grounded" else "invalid_format", max(0.0, min(1.0, sure)), note,
+    )  # fmt: skip
+
+
+def _rows(path: str, columns: Sequence[Field], rows: Sequence[Mapping[str, Candidate]]) -> Iterator[tuple[str, Found]]:
+    for number, row in enumerate(rows):
+        for column in columns:
+            place = f"{path}[{number}].{column.path}"
+            candidate = row.get(column.path)
+            if candidate is None:
+                yield place, Found(place, None, status="missing")
+            else:
+                yield place, _told(column, place, candidate, 0.9)
+
+
+def _checked(wanted: Wanted, found: dict[str, Found]) -> tuple[tuple[str, ...], dict[str, Found]]:
+    """Hold the values against the schema's checks; those that contradict each other are marked."""
+    values: dict[str, Any] = {path: each.value for path, each in found.items() if "[" not in path}
+    for table in wanted.tables:
+        for column in table.columns:
+            cells = [
+                each
+                for path, each in found.items()
+                if path.startswith(f"{table.path}[") and path.endswith(f"].{column.path}")
+            ]
+            values[f"{table.path}[].{column.path}"] = [cell.value for cell in cells]
+    faults: list[str] = []
+    for entry in wanted.checks:
+        check = build_check(entry)
+        fault = check.fault(values)
+        if fault is None:
+            continue
+        faults.append(fault)
+        for path in check.paths:
+            if path in found and found[path].status == "grounded":
+                found[path] = replace(
+                    found[path], status="failed_check", note=fault, confidence=0.5 * found[path].confidence
+                )  # fmt: skip
+    return tuple(faults), found
+
+
+def extract(
+    path: str | Path | File,
+    schema: str | Path | Mapping[str, Any] | type,
+    *,
+    model: str | None = "smollm2:135m",
+    pages: Sequence[int] | None = None,
+    threads: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+) -> Extraction:
+    """Extract what a schema asks for from a document: PDF, PNG, JPEG, TIFF or WebP.
+
+    Args:
+        path: The document.
+        schema: A JSON schema, a file that holds one, a preset ("invoice", "receipt", "id", "form"),
+            ``pydantic:module.Class``, or a class of pydantic.
+        model: The model that chooses where the layout leaves a doubt, and writes free text; None asks none.
+        pages: Numbers of pages to read, from 1; all where None.
+        threads: Threads to compute with; the physical cores where None.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+
+    Raises:
+        RecipeError: The schema asks for what cannot be.
+        DamagedFile: The document is not what its beginning promises.
+        InvalidInput: The document is protected, or too large.
+        MissingExtra: The packages for documents are not installed.
+
+    Example:
+        found = smidgen.extract("invoice.pdf", "invoice")
+        print(found["amount"], found.fields["amount"].box)
+    """
+    from smidgen.documents.choosing import opened
+    from smidgen.machine import cores
+
+    wanted = read_schema(load_schema(schema))
+    computing = threads or cores()[0]
+    reader = PageReader(computing)
+    with opened(model, threads=computing, offline=offline, progress=progress) as chooser:
+        file = path if isinstance(path, File) else File.at(path)
+        return Extractor(wanted, reader, chooser).extract(file, pages=pages, progress=progress)

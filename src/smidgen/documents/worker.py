@@ -1,0 +1,72 @@
+"""The child process of `smidgen.documents.batch`: extracts from one document after another until the parent closes.
+
+PDFium is not made for several threads, and a damaged file may bring a decoder down: what happens to a worker
+happens to one document.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from smidgen.documents.choosing import ModelChooser
+from smidgen.documents.extract import Extractor
+from smidgen.documents.overlay import write_overlay
+from smidgen.documents.reading import File, PageReader
+from smidgen.documents.schema_reading import read_schema
+from smidgen.errors import SmidgenError
+from smidgen.inference.child import Parent, peak_resident_bytes, run
+
+
+def main(parent: Parent) -> None:
+    """Take the schema and the model from the first request, then documents."""
+    first = parent.next_request()
+    try:
+        extractor = _extractor(first)
+    except SmidgenError as error:
+        parent.answer(failed=described(error))
+        return
+    parent.answer(ready=True)
+    while True:
+        parent.answer(**_answer(extractor, parent.next_request()))
+
+
+def described(error: SmidgenError) -> dict[str, Any]:
+    """Return an error as a row of a batch has it."""
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+    }
+
+
+def _extractor(request: dict[str, Any]) -> Extractor:
+    threads = int(request["threads"])
+    path = request["model_path"]
+    chooser = None if path is None else ModelChooser(request["model"], Path(path), threads)
+    return Extractor(read_schema(request["schema"]), PageReader(threads), chooser)
+
+
+def _answer(extractor: Extractor, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        file = File.at(request["path"])
+        found = extractor.extract(file, pages=request["pages"])
+        if request["overlay"] is not None:
+            write_overlay(file, found, extractor.reader, Path(request["overlay"]))
+    except SmidgenError as error:
+        return {"failed": described(error), "peak": peak_resident_bytes()}
+    except MemoryError:
+        return {
+            "failed": {
+                "type": "OutOfResources",
+                "message": "There is not enough memory.",
+                "remedy": None,
+                "exit_code": 2,
+            }
+        }
+    return {"extraction": found.describe(), "peak": peak_resident_bytes()}
+
+
+if __name__ == "__main__":
+    run(main)
