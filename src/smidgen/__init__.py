@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from smidgen.documents.extract import extract as extract
+    from smidgen.evaluate.compare import compare as compare
     from smidgen.evaluate.measure import measure as measure
     from smidgen.models.load import load as load
     from smidgen.recipe.make import apply as apply
@@ -29,6 +30,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _VERBS = {
     "apply": "smidgen.recipe.make",
+    "compare": "smidgen.evaluate.compare",
     "distill": "smidgen.verbs",
     "extract": "smidgen.documents.extract",
     "finetune": "smidgen.verbs",
@@ -49,6 +51,7 @@ __version__: str
 __all__ = [
     "__version__",
     "apply",
+    "compare",
     "distill",
     "extract",
     "finetune",

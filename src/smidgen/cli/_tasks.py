@@ -39,7 +39,7 @@ def show(models: Sequence[str], against: str | None, asked: Asked, settings: Set
     """Score models on tasks and show the scores."""
     from smidgen.evaluate.tasks import measure_tasks
 
-    exams = _exams(asked)
+    exams = read_exams(asked)
     names = list(dict.fromkeys([*([against] if against else []), *models]))
     with screen.progress() as progress:
         found = {
@@ -53,7 +53,13 @@ def show(models: Sequence[str], against: str | None, asked: Asked, settings: Set
     screen.result({"against": against, "tasks": rows}, lambda: _print(screen, rows))
 
 
-def _exams(asked: Asked) -> list[Exam]:
+def read_exams(asked: Asked) -> list[Exam]:
+    """Read the questions of all tasks.
+
+    Raises:
+        ReferenceNotFound: There is no such task or file; the message says what file to give.
+        InvalidInput: Tasks and files do not match, or a row is malformed.
+    """
     from smidgen.evaluate import benchmarks
     from smidgen.evaluate.tasks import read_exam
 

@@ -99,7 +99,7 @@ def measure(
     """
     if not models or windows < 1:
         raise InvalidInput(f"Measuring needs a model and at least 1 window, not {len(models)} and {windows}.")
-    read = _texts(texts, offline)
+    read = read_texts(texts, offline)
     if activations is not None:
         activations = formats.find(activations).name
     engine = "auto" if activations is None else "torch"
@@ -221,7 +221,8 @@ class _Work:
         return Subject(facts.path, depth=facts.depth, activations=self.activations)
 
 
-def _texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
+def read_texts(texts: Sequence[str | Path], offline: bool) -> list[Text]:
+    """Read what models are measured on: the built-in held-out text where no data are named."""
     from smidgen.data import builtin
     from smidgen.data.loading import load
     from smidgen.evaluate.windows import Text

@@ -176,7 +176,7 @@ def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progr
         notebook: Keeps every answer; what stands in it is not asked again.
         progress: Told after each group of questions.
     """
-    keys = [_key(exam, number) for number in range(len(exam.questions))]
+    keys = question_keys(exam)
     open_ones = [number for number, key in enumerate(keys) if key not in notebook.known]
     total, stage = len(keys), f"{exam.task} with {model}"
     progress(Event(stage, total - len(open_ones), total, "questions"))
@@ -374,6 +374,11 @@ def _figure(values: Sequence[float]) -> Figure:
 
 def _answer(kept: dict[str, Any]) -> Answer:
     return Answer(tuple(kept["likelihoods"]), tuple(kept["greedy"]), kept["text"])
+
+
+def question_keys(exam: Exam) -> list[str]:
+    """Return what the answer to each question is kept under: the same for the same question, asked in the same way."""
+    return [_key(exam, number) for number in range(len(exam.questions))]
 
 
 def _key(exam: Exam, number: int) -> str:

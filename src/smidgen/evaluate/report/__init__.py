@@ -1,5 +1,5 @@
-"""The report of a made model: one HTML file that a person can open, read, print and pass on."""
+"""Reports: HTML pages of one file each that a person can open, read, print and pass on."""
 
-from smidgen.evaluate.report.page import render
+from smidgen.evaluate.report.page import render, render_comparison
 
-__all__ = ["render"]
+__all__ = ["render", "render_comparison"]

@@ -1,4 +1,4 @@
-"""Writes the report's page from a receipt."""
+"""Writes the pages of reports: of a made model from its receipt, of several models from their comparison."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from importlib.resources import files
 from typing import Any
 
 from smidgen.errors import Unsupported
-from smidgen.evaluate.report import plots, samples, view, words
+from smidgen.evaluate.report import comparison, plots, samples, view, words
 
 FORMAT = 1
-"""The receipt's format that this report reads."""
+"""The format of receipts and comparisons that these pages read."""
 
 
 def render(receipt: Mapping[str, Any], answers: Sequence[Mapping[str, str]] | None = None) -> str:
@@ -30,6 +30,30 @@ def render(receipt: Mapping[str, Any], answers: Sequence[Mapping[str, str]] | No
             f"This receipt has the format {receipt.get('format')!r}; this version of smidgen reads {FORMAT}.",
             remedy="Use the version of smidgen that the receipt names.",
         )
+    shown = answers if answers is not None else receipt.get("samples") or ()
+    return _fill(
+        "report.html",
+        view.contents(receipt),
+        plots=plots.draw_all(receipt),
+        samples=[samples.compare(each) for each in shown],
+    )
+
+
+def render_comparison(plain: Mapping[str, Any]) -> str:
+    """Write the page of several models side by side, in the manner of `render`.
+
+    Args:
+        plain: What `smidgen.evaluate.comparing.results.Comparison.to_dict` returns, or a ``.json`` that it was kept in.
+
+    Raises:
+        Unsupported: It is of another format.
+    """
+    if plain.get("format") != FORMAT:
+        raise Unsupported(f"This comparison has the format {plain.get('format')!r}; this version reads {FORMAT}.")
+    return _fill("comparison.html", comparison.contents(plain, plain["letters"]))
+
+
+def _fill(template: str, contents: Mapping[str, Any], **more: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -40,10 +64,5 @@ def render(receipt: Mapping[str, Any], answers: Sequence[Mapping[str, str]] | No
         lstrip_blocks=True,
     )
     environment.filters.update(words.FILTERS)
-    shown = answers if answers is not None else receipt.get("samples") or ()
-    return environment.get_template("report.html").render(
-        style=files("smidgen.evaluate.report").joinpath("report.css").read_text(encoding="utf-8"),
-        plots=plots.draw_all(receipt),
-        samples=[samples.compare(each) for each in shown],
-        **view.contents(receipt),
-    )
+    style = files("smidgen.evaluate.report").joinpath("report.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(style=style, **contents, **more)

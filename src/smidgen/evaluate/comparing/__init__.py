@@ -1,0 +1,1 @@
+"""Several models side by side: found, asked, scored, judged, and what that says about which one to take."""

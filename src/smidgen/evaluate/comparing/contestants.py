@@ -1,0 +1,176 @@
+"""The models of a comparison, found and weighed before any of them is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+from smidgen.errors import InvalidInput, OutOfResources, Unsupported
+from smidgen.evaluate.report import words
+from smidgen.inference.footprint import WORKSPACE, cache_bytes_per_token
+from smidgen.inference.remote_address import is_address, parse_address
+from smidgen.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from smidgen.inference.engine import Engine
+    from smidgen.inference.remote_server import RemoteFacts
+    from smidgen.inference.scoring import Subject
+    from smidgen.models.facts import Facts
+
+LONGEST_CONTEXT = 4096
+"""Tokens of the context that answers are written in; fewer where a model holds fewer."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One model that takes part.
+
+    Attributes:
+        name: The name it was asked for by.
+        engine: What runs it.
+        facts: What its headers say; None behind a server.
+        remote: What its server says; None for a model on this machine.
+        context: Tokens of the context it is opened with.
+        memory: Bytes that it takes once it is loaded, as estimated; 0 behind a server.
+    """
+
+    name: str
+    engine: Literal["llama_cpp", "torch", "remote", "echo"]
+    facts: Facts | None = None
+    remote: RemoteFacts | None = None
+    context: int = LONGEST_CONTEXT
+    memory: int = 0
+
+    @property
+    def identity(self) -> str:
+        """What is the same as long as the same model is run by the same program."""
+        if self.facts is not None:
+            known: list[Any] = [self.facts.sha256, self.facts.depth, self.context]
+            known += [version(name) for name in ("xllamacpp", "torch", "transformers")]
+        else:
+            known = [self.name, self.remote.to_dict() if self.remote else None]
+        return hashlib.sha256(json.dumps([self.engine, *known]).encode()).hexdigest()[:24]
+
+    @property
+    def chats(self) -> bool:
+        """Whether prompts are laid out as a conversation; servers do that by themselves."""
+        return self.facts is None or self.facts.chat_template
+
+    @property
+    def subject(self) -> Subject | None:
+        """How it is scored; None where its probabilities cannot be had."""
+        if self.facts is None:
+            return None
+        from smidgen.inference.scoring import Subject
+
+        return Subject(self.facts.path, depth=self.facts.depth)
+
+    def open(self, threads: int | None) -> Engine:
+        """Load it."""
+        from smidgen.inference.engine import open_engine
+
+        if self.facts is None:
+            return open_engine(self.name)
+        return open_engine(self.facts.path, threads=threads, context=self.context, depth=self.facts.depth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what reports say of it, as plain data."""
+        known: dict[str, Any] = {"name": self.name, "engine": self.engine, "context": self.context}
+        known |= dict.fromkeys(("bytes", "parameters", "bits_per_weight", "format", "sha256", "licence", "base_model"))
+        known |= {"server": None, "dequantised_from": None}
+        if self.facts is not None:
+            facts = self.facts
+            known |= {name: getattr(facts, name) for name in known if hasattr(facts, name) and name != "name"}
+            known["format"] = next(iter(facts.formats), None)
+        elif self.remote is not None:
+            told = self.remote
+            known |= {"bytes": told.bytes, "parameters": told.parameters, "format": told.format}
+            known |= {"sha256": told.digest, "server": told.server, "context": None}
+        return known
+
+
+def find_contestants(
+    names: Sequence[str],
+    *,
+    limit: int | None = None,
+    offline: bool = False,
+    progress: Progress = silent,
+) -> list[Contestant]:
+    """Find the models, and refuse what cannot be loaded.
+
+    Args:
+        names: Names, folders, ``.gguf`` files, addresses of models behind servers, or "echo".
+        limit: Bytes of memory to stay within; what is free now where None.
+        offline: Take only what is on this machine.
+        progress: Receives reports.
+
+    Raises:
+        ReferenceNotFound: There is no such model.
+        SourceUnavailable: A server does not answer.
+        InvalidInput: One is named twice.
+        OutOfResources: One does not fit into memory; nothing was loaded.
+    """
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise InvalidInput(f"{', '.join(twice)} is named twice.", remedy="Name every model once.")
+    from smidgen import machine
+
+    room = machine.memory()[1] if limit is None else limit
+    return [_find(name, room, limit is not None, offline, progress) for name in names]
+
+
+def _find(name: str, room: int, stated: bool, offline: bool, progress: Progress) -> Contestant:
+    if is_address(name):
+        return _behind_server(name, offline)
+    if name == "echo":
+        return Contestant(name, "echo")
+    from smidgen.evaluate.measure import facts_of
+    from smidgen.export import runnable
+
+    local = runnable.find(name, offline=offline, progress=progress)
+    # Before a GGUF is written of a folder, which loads it; the exact need follows.
+    _require_room(name, {"its weights": local.bytes}, room, stated)
+    facts = facts_of(local, "auto", progress)
+    context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
+    parts = {
+        "its weights": facts.bytes,
+        f"keys and values of {context:,} tokens": context * _cache_bytes(facts),
+        "the engine": WORKSPACE,
+    }
+    _require_room(name, parts, room, stated)
+    engine: Literal["llama_cpp", "torch"] = "torch" if facts.path.is_dir() else "llama_cpp"
+    return Contestant(name, engine, facts, context=context, memory=sum(parts.values()))
+
+
+def _behind_server(name: str, offline: bool) -> Contestant:
+    if offline and not parse_address(name).is_loopback:
+        raise Unsupported(f"{name} lies on another machine, and --offline was asked for.", remedy="Leave it out.")
+    from smidgen.inference.engines.remote import Remote
+
+    with Remote(name) as opened:
+        return Contestant(name, "remote", remote=opened.facts)
+
+
+def _cache_bytes(facts: Facts) -> int:
+    """Return the bytes of one token's keys and values; of a folder at most, its heads are not looked at."""
+    if facts.path.is_dir():
+        return 4 * (facts.layers or 0) * (facts.hidden_size or 0)
+    from smidgen.models.checkpoint.gguf import read_beginning
+
+    return cache_bytes_per_token(read_beginning(facts.path))
+
+
+def _require_room(name: str, parts: dict[str, int], room: int, stated: bool) -> None:
+    needed = sum(parts.values())
+    if needed <= room:
+        return
+    listing = words.listing([f"{words.size(count)} for {what}" for what, count in parts.items() if count])
+    has = "are allowed by --max-memory" if stated else "are free"
+    raise OutOfResources(
+        f"{name} needs about {words.size(needed)} of memory ({listing}), and {words.size(room)} {has}.",
+        remedy="Nothing was loaded. Leave it out, take a smaller file of it, or compare it through a server's address.",
+    )

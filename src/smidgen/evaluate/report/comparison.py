@@ -1,0 +1,431 @@
+"""What the page of a comparison shows, worked out from its plain data."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from smidgen.evaluate.findings import Finding, share_interval, show_interval
+from smidgen.evaluate.paired import mcnemar
+from smidgen.evaluate.report import pareto, words
+from smidgen.evaluate.report.samples import Piece, compare
+
+_ALIKE = 0.4
+"""Share of words in common below which marking the others would mark everything."""
+
+_LONGEST = 700  # characters of a question that the list of regressions shows
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model as the page names it."""
+
+    letter: str
+    colour: str
+    name: str
+    label: str
+    verdict: str
+    chosen: bool
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure; ``small`` holds its interval, ``best`` marks the best of its row."""
+
+    text: str
+    small: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of all models."""
+
+    name: str
+    hint: str
+    cells: tuple[Cell, ...]
+
+
+def contents(plain: Mapping[str, Any], letters: Sequence[str]) -> dict[str, Any]:
+    """Return every value that the template names.
+
+    Args:
+        plain: What `smidgen.evaluate.comparing.results.Comparison.to_dict` returns.
+        letters: What stands for each model.
+    """
+    models = [_shown(plain, number, letter) for number, letter in enumerate(letters)]
+    return {
+        "title": f"{len(models)} models compared",
+        "wide": True,
+        "headline": plain["headline"],
+        "repeat": plain["repeated"],
+        "warnings": plain["caveats"],
+        "models": models,
+        "rows": _rows(plain),
+        "plots": pareto.draw_all(plain, letters),
+        "prompts": [_prompt(plain, models, number) for number in range(len(plain["prompts"]))],
+        "opinion": _opinion(plain, models),
+        "regressions": _regressions(plain, models),
+        "findings": _findings(plain, models),
+        "how": _how(plain),
+        "facts": _facts(plain, models),
+        "command": _command(plain),
+        "created": plain["created"],
+        "smidgen": plain["smidgen"],
+    }
+
+
+def _shown(plain: Mapping[str, Any], number: int, letter: str) -> Shown:
+    model = plain["models"][number]
+    label = plain["labels"][number]
+    return Shown(
+        letter=letter,
+        colour=pareto.colour_of(number),
+        name=model["about"]["name"],
+        label=label[:1].upper() + label[1:],
+        verdict=plain["verdicts"][number],
+        chosen=number == plain["choice"],
+        failed=bool(model["error"]),
+    )
+
+
+def _rows(plain: Mapping[str, Any]) -> list[Row]:
+    models, count = plain["models"], len(plain["models"])
+    about = [model["about"] for model in models]
+    rows = [
+        _row("Size of the weights", "", [each["bytes"] for each in about], words.size, best=min),
+        _row("Bits per weight", "", [each["bits_per_weight"] for each in about], lambda value: f"{value:.2f}"),
+        _row("Parameters", "", [each["parameters"] for each in about], lambda value: f"{value / 1e6:,.1f} M"),
+        _ranged("Writing", "tokens/s, median", [model["writes"] for model in models], max),
+        _apart("Writing, times A", "pairs of the same prompt", plain["ratios"], lambda value: f"{value:.2f}×"),
+        _ranged("First token", "ms, median", [model["first_ms"] for model in models], min),
+        _row("Memory held", "after answering", [model["memory"] for model in models], words.size, best=min),
+        _row("Loading", "", [model["load_seconds"] for model in models], words.seconds),
+    ]
+    for number in range(max((len(model["texts"]) for model in models), default=0)):
+        rows.append(_text_row([model["texts"][number] if model["texts"] else None for model in models]))
+    for number, task in enumerate(plain["tasks"]):
+        rows.append(_share_row(task["name"], "", [model["tasks"][number] for model in models]))
+    rows += _quality_row(plain) + _marks_row(plain) + _opinion_row(plain)
+    return [row for row in rows if any(cell.text not in (words.NOTHING, "—") for cell in row.cells) and count]
+
+
+def _quality_row(plain: Mapping[str, Any]) -> list[Row]:
+    """Return how far every model's figure of quality lies from the first one's."""
+    yardstick = plain["yardstick"]
+    if not yardstick or not any(yardstick["apart"][0]):
+        return []
+    is_share = yardstick["unit"] == "share"
+
+    def shown(value: float) -> str:
+        return (f"{100 * value:+.1f}" if is_share else f"{value:+.3f}").replace("-", "−")
+
+    unit = "percentage points" if is_share else yardstick["unit"]
+    hint = f"{unit}; {'more' if yardstick['higher'] else 'less'} is better"
+    return [_apart("Quality against A", hint, yardstick["apart"][0], shown)]
+
+
+def _row(
+    name: str,
+    hint: str,
+    values: Sequence[float | None],
+    shown: Callable[[Any], str],
+    best: Callable[[list[float]], float] | None = None,
+) -> Row:
+    known = [value for value in values if value is not None]
+    top = best(known) if best is not None and len(known) > 1 else None
+    cells = [
+        Cell(words.NOTHING if value is None else shown(value), best=value == top and top is not None)
+        for value in values
+    ]
+    return Row(name, hint, tuple(cells))
+
+
+def _ranged(
+    name: str, hint: str, ranges: Sequence[Mapping[str, Any] | None], best: Callable[[list[float]], float]
+) -> Row:
+    plain = _row(name, hint, [each["median"] if each else None for each in ranges], words.number, best)
+    small = [
+        f"{words.number(each['low'])} to {words.number(each['high'])}" if each and len(each["rounds"]) > 1 else ""
+        for each in ranges
+    ]
+    return Row(
+        name, hint, tuple(Cell(cell.text, note, cell.best) for cell, note in zip(plain.cells, small, strict=True))
+    )
+
+
+def _apart(name: str, hint: str, values: Sequence[Mapping[str, float] | None], shown: Callable[[float], str]) -> Row:
+    cells = [
+        Cell("—") if each is None else Cell(shown(each["value"]), f"{shown(each['low'])} to {shown(each['high'])}")
+        for each in values
+    ]
+    return Row(name, hint, tuple(cells))
+
+
+def _text_row(texts: Sequence[Mapping[str, Any] | None]) -> Row:
+    known = [each["bits_per_byte"] for each in texts if each]
+    cells = [
+        Cell(words.NOTHING)
+        if each is None
+        else Cell(
+            f"{each['bits_per_byte']:.3f}",
+            f"{each['low']:.3f} to {each['high']:.3f}",
+            len(known) > 1 and each["bits_per_byte"] == min(known),
+        )
+        for each in texts
+    ]
+    name = next(each["name"] for each in texts if each)
+    return Row("Bits per byte", f"of {name}; less is better", tuple(cells))
+
+
+def _share_row(name: str, hint: str, figures: Sequence[Mapping[str, Any] | None]) -> Row:
+    known = [each["value"] for each in figures if each]
+    cells = [
+        Cell(words.NOTHING)
+        if each is None
+        else Cell(
+            words.share(each["value"]),
+            f"{words.share(each['low'])} to {words.share(each['high'])}",
+            len(known) > 1 and each["value"] == max(known),
+        )
+        for each in figures
+    ]
+    items = next((each["items"] for each in figures if each), 0)
+    main = next((each["main"] for each in figures if each), "")
+    return Row(name, hint or f"{main}, {items:,} questions", tuple(cells))
+
+
+def _marks_row(plain: Mapping[str, Any]) -> list[Row]:
+    """Return how many prompts each model answered rightly, where prompts say what is right."""
+    figures: list[dict[str, Any] | None] = []
+    for model in plain["models"]:
+        marks = [answer["right"] for answer in model["answers"] if answer and answer["right"] is not None]
+        if not marks:
+            figures.append(None)
+            continue
+        low, high = share_interval(sum(marks), len(marks))
+        figures.append(
+            {"value": sum(marks) / len(marks), "low": low, "high": high, "items": len(marks), "main": "right"}
+        )
+    asked = max((each["items"] for each in figures if each), default=0)
+    return [_share_row("Prompts answered rightly", f"of {asked}", figures)] if asked else []
+
+
+def _opinion_row(plain: Mapping[str, Any]) -> list[Row]:
+    opinion = plain["opinion"]
+    if opinion is None:
+        return []
+    figures = [
+        None if share is None else {"value": share, "low": interval[0], "high": interval[1], "items": 0, "main": ""}
+        for share, interval in zip(opinion["shares"], opinion["intervals"], strict=True)
+    ]
+    return [_share_row("The judge’s opinion", f"pairs won, ties half; {opinion['judge']}", figures)]
+
+
+def _prompt(plain: Mapping[str, Any], models: Sequence[Shown], number: int) -> dict[str, Any]:
+    prompt = plain["prompts"][number]
+    answers = [model["answers"][number] for model in plain["models"]]
+    first = answers[0]["text"] if answers[0] else ""
+    wanted = [*prompt["answers"], *([f"what matches {prompt['pattern']}"] if prompt["pattern"] else [])]
+    return {
+        "text": prompt["text"],
+        "wanted": " or ".join(wanted),
+        "answers": [
+            _answer(shown, answer, first if place else None)
+            for place, (shown, answer) in enumerate(zip(models, answers, strict=True))
+        ],
+    }
+
+
+def _answer(shown: Shown, answer: Mapping[str, Any] | None, first: str | None) -> dict[str, Any]:
+    who = {"letter": shown.letter, "colour": shown.colour, "name": shown.name}
+    if answer is None:
+        return {**who, "pieces": (), "right": None, "facts": "not answered"}
+    pieces: tuple[Piece, ...] = (Piece(answer["text"], False),) if answer["text"] else ()
+    facts = [f"{answer['tokens']} tokens"]
+    rates = [rate for rate in answer["rates"] if rate]
+    if rates:
+        facts.insert(0, f"{words.number(sum(rates) / len(rates))} tokens/s")
+    facts.append(f"first after {words.number(min(answer['first_ms']))} ms")
+    if answer["reason"] == "length":
+        facts.append("cut at the limit")
+    if first:
+        found = compare({"prompt": "", "source": first, "result": answer["text"]})
+        if found.alike == 1:
+            facts.append("word for word as A")
+        elif found.alike < _ALIKE:
+            facts.append("few words of A’s")
+        else:
+            pieces = found.result
+            facts.append(f"{words.share(found.alike)} of the words as A")
+    return {**who, "pieces": pieces, "right": answer["right"], "facts": " · ".join(facts)}
+
+
+def _opinion(plain: Mapping[str, Any], models: Sequence[Shown]) -> dict[str, Any] | None:
+    opinion = plain["opinion"]
+    if opinion is None:
+        return None
+    counts = {pair: [0, 0, 0] for pair in combinations(range(len(models)), 2)}
+    for duel in opinion["duels"]:
+        counts[duel["first"], duel["second"]][int(2 - 2 * duel["points"])] += 1
+
+    def cell(row: int, column: int) -> str:
+        if row == column:
+            return "—"
+        won, tied, lost = counts[min(row, column), max(row, column)]
+        return f"{won} : {tied} : {lost}" if row < column else f"{lost} : {tied} : {won}"
+
+    rows = [
+        {"model": models[row], "cells": [cell(row, column) for column in range(len(models))]}
+        for row in range(len(models))
+    ]
+    return {"judge": opinion["judge"], "agreed": opinion["agreed"], "pairs": len(opinion["duels"]), "rows": rows}
+
+
+def _regressions(plain: Mapping[str, Any], models: Sequence[Shown]) -> list[dict[str, Any]]:
+    """Return for each model and task the questions that the first had right and it has not."""
+    found = []
+    for name, questions, scores in [*_asked_tasks(plain), *_asked_prompts(plain)]:
+        base = scores[0]
+        for model, own in zip(models[1:], scores[1:], strict=True):
+            if base is None or own is None:
+                continue
+            pairs = [(one, two, each) for one, two, each in zip(base, own, questions, strict=True) if one is not None]
+            lost = [each for one, two, each in pairs if two is not None and one > two]
+            won = sum(two is not None and two > one for one, two, _ in pairs)
+            whole = {one for one, _, _ in pairs} | {two for _, two, _ in pairs} <= {0, 1}
+            p_value = mcnemar(len(lost), won) if whole else None
+            entry = {
+                "model": model,
+                "task": name,
+                "lost": lost,
+                "won": won,
+                "questions": len(pairs),
+                "p_value": p_value,
+            }
+            found.append(entry)
+    return found
+
+
+def _asked_tasks(plain: Mapping[str, Any]) -> list[tuple[str, list[dict[str, str]], list[Any]]]:
+    return [
+        (
+            task["name"],
+            [
+                {"text": _shortened(text), "right": " or ".join(right), "said": ""}
+                for text, right in zip(task["questions"], task["right"], strict=True)
+            ],
+            task["scores"],
+        )
+        for task in plain["tasks"]
+    ]
+
+
+def _asked_prompts(plain: Mapping[str, Any]) -> list[tuple[str, list[dict[str, str]], list[Any]]]:
+    scored = [number for number, each in enumerate(plain["prompts"]) if each["answers"] or each["pattern"]]
+    if not scored:
+        return []
+    questions = [
+        {
+            "text": _shortened(plain["prompts"][number]["text"]),
+            "right": " or ".join(plain["prompts"][number]["answers"]),
+            "said": "",
+        }
+        for number in scored
+    ]
+    scores = []
+    for model in plain["models"]:
+        answers = [model["answers"][number] for number in scored]
+        scores.append([None if answer is None else float(answer["right"]) for answer in answers])
+    return [("prompts", questions, scores)]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _findings(plain: Mapping[str, Any], models: Sequence[Shown]) -> dict[str, Any]:
+    """Lay out whatever was found out about the models: one row per name, and every sentence."""
+    own = [[Finding.from_dict(each) for each in model["findings"]] for model in plain["models"]]
+    names = list(dict.fromkeys(finding.name for findings in own for finding in findings))
+    known = [{finding.name: finding for finding in findings} for findings in own]
+    rows = [
+        {
+            "name": name.replace("_", " ").capitalize(),
+            "cells": [_finding(each.get(name)) for each in known],
+        }
+        for name in names
+    ]
+    sentences = [
+        {"model": model, "sentences": [finding.sentence for finding in findings]}
+        for model, findings in zip(models, own, strict=True)
+        if findings
+    ]
+    return {"rows": rows, "sentences": sentences}
+
+
+def _finding(finding: Finding | None) -> Cell:
+    text, _, small = show_interval(finding).partition(" (") if finding else (words.NOTHING, "", "")
+    return Cell(text, small.removesuffix(")"))
+
+
+def _how(plain: Mapping[str, Any]) -> str:
+    setting = plain["setting"]
+    asked = "once" if setting["rounds"] == 1 else f"{setting['rounds']} times"
+    turns = "in turns, all models loaded at once" if setting["together"] else "one model after the other"
+    said = (
+        f"Every prompt was asked {asked}, {turns}, with temperature 0, seed {setting['seed']} and at most "
+        f"{setting['tokens']} tokens an answer. Speeds are those of these answers; of a model behind a server they are "
+        "taken here and hold what the network takes."
+    )
+    texts = next((model["texts"] for model in plain["models"] if model["texts"]), ())
+    for text in texts:
+        said += (
+            f" {text['name']} was read in {text['windows']} windows of {text['length']} tokens, of which the second "
+            "half is scored; differences are paired token by token where models have the same tokens."
+        )
+    return said
+
+
+def _facts(plain: Mapping[str, Any], models: Sequence[Shown]) -> list[tuple[str, str]]:
+    machine = plain["machine"]
+    versions = [f"{name} {version}" for name, version in machine["versions"].items() if version]
+    rows: list[tuple[str, Any]] = [
+        ("Processor", machine["processor"]),
+        ("Cores", machine["cores_physical"]),
+        ("Threads used", plain["setting"]["threads"]),
+        ("Processor features", ", ".join(machine["flags"])),
+        ("Memory", words.size(machine["memory_total"])),
+        ("System", machine["platform"]),
+        ("Python", machine["python"]),
+        ("Packages", ", ".join(versions)),
+        ("Begun", plain["created"]),
+    ]
+    for shown, model in zip(models, plain["models"], strict=True):
+        about = model["about"]
+        parts = [about["name"], f"engine {about['engine']}", about["server"], about["format"]]
+        parts += [f"dequantised from {about['dequantised_from']}" if about["dequantised_from"] else None]
+        parts += [f"licence {about['licence']}" if about["licence"] else None]
+        parts += [f"context {about['context']:,}" if about["context"] else None]
+        parts += [f"sha256 {about['sha256']}" if about["sha256"] else None]
+        rows.append((f"Model {shown.letter}", ", ".join(str(part) for part in parts if part)))
+    first = next((model["texts"] for model in plain["models"] if model["texts"]), ())
+    rows += [(f"Text “{text['name']}”, sha256", text["sha256"]) for text in first]
+    rows += [
+        (f"Task {task['name']}", f"{task['file']}, {len(task['questions']):,} questions, {task['shots']} examples")
+        for task in plain["tasks"]
+    ]
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _command(plain: Mapping[str, Any]) -> str:
+    setting = plain["setting"]
+    parts = ["smidgen", "compare", *(model["about"]["name"] for model in plain["models"])]
+    for name in ("rounds", "tokens", "windows", "seed", "threads"):
+        parts += [f"--{name}", str(setting[name])]
+    parts += ["--judge", setting["judge"]] if setting["judge"] else []
+    return f"{shlex.join(parts)} --fresh"
