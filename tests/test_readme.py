@@ -12,7 +12,7 @@ from smidgen.cli.main import root_command
 from smidgen.errors import SmidgenError
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|…|\.\.\.")
 
 
