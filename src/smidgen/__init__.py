@@ -72,6 +72,8 @@ def __getattr__(name: str) -> Any:
         value: Any = importlib.import_module("importlib.metadata").version("smidgen")
     elif name in _VERBS:
         value = getattr(importlib.import_module(_VERBS[name]), name)
+    elif name == "tasks":
+        value = importlib.import_module("smidgen.tasks")
     else:
         raise AttributeError(f"module 'smidgen' has no attribute {name!r}")
     globals()[name] = value

@@ -49,7 +49,7 @@ def with_fields(kind: type[Any], without: Sequence[str] = ()) -> Callable[[Calla
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command, eval_str=True).parameters
-        generated = [_parameter(field, meanings.get(field.name, "")) for field in fields]
+        generated = [parameter_of(field, meanings.get(field.name, "")) for field in fields]
         model, *rest = (each for name, each in own.items() if name != "options")
         parameters = [model, *generated, *rest]
 
@@ -73,7 +73,8 @@ def _type_of(field: dataclasses.Field[Any]) -> Any:
     return found | None if found is not None and "None" in others else found
 
 
-def _parameter(field: dataclasses.Field[Any], meaning: str) -> inspect.Parameter:
+def parameter_of(field: dataclasses.Field[Any], meaning: str) -> inspect.Parameter:
+    """Return the option that a field with a single value becomes."""
     flag = f"--{field.name.replace('_', '-')}"
     is_switch = str(field.type) == "bool"
     option = typer.Option(

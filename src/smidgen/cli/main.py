@@ -3,7 +3,8 @@
 A command is one file in this folder, named like the command, that holds a function ``command``. Its docstring is
 the help, its parameters are the options; a parameter ``settings: Settings`` brings the options that every command
 has. Files that begin with ``_`` and the three of `FOUNDATION` are no commands. A folder is a command that has
-commands of its own; the docstring of the folder is its help.
+commands of its own; the docstring of the folder is its help, and where its commands are no files it has
+``names`` that lists them and ``command_of`` that makes one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,9 +48,17 @@ class InternalFault(SmidgenError):
 
 def command_names(group: str = "") -> list[str]:
     """List the commands, without importing any; those of a command that has its own where one is named."""
+    made = getattr(_package(group), "names", None)
+    if made is not None:
+        return list(made())
     folder = Path(__file__).parent / group.replace("-", "_")
     files = (module.name for module in pkgutil.iter_modules([str(folder)]))
     return sorted(name.replace("_", "-") for name in files if name not in FOUNDATION and not name.startswith("_"))
+
+
+def _package(group: str) -> Any:
+    """Return the folder of a command that has commands of its own; of the outermost one this file's own."""
+    return importlib.import_module(f"smidgen.cli.{group}".rstrip(".").replace("-", "_"))
 
 
 class CommandGroup(TyperGroup):
@@ -67,6 +76,9 @@ class CommandGroup(TyperGroup):
         known = command_names(self.folder)
         if cmd_name not in known:
             raise ReferenceNotFound.among("command", f"{self.folder} {cmd_name}".strip(), known)
+        maker = getattr(_package(self.folder), "command_of", None)
+        if maker is not None:
+            return as_command(cmd_name, maker(cmd_name))
         place = ".".join(part for part in ("smidgen.cli", self.folder, cmd_name) if part)
         module = importlib.import_module(place.replace("-", "_"))
         if hasattr(module, "__path__"):
@@ -74,9 +86,14 @@ class CommandGroup(TyperGroup):
             own = typer.Typer(name=cmd_name, cls=kind, add_completion=False, invoke_without_command=True)
             own.callback(help=module.__doc__)(_show_help)
             return _flags_without_type(typer.main.get_command(own))
-        single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(with_settings(module.command))
-        return _flags_without_type(typer.main.get_command(single))
+        return as_command(cmd_name, module.command)
+
+
+def as_command(name: str, function: Callable[..., Any]) -> Any:
+    """Build the command of one function."""
+    single = typer.Typer(add_completion=False)
+    single.command(name)(with_settings(function))
+    return _flags_without_type(typer.main.get_command(single))
 
 
 def _show_help(context: typer.Context) -> None:

@@ -44,7 +44,7 @@ class Likelihoods:
             for prompt, ending in zip(question.prompts, question.endings, strict=True)
         ]
         # Up to where the text before ends, and not as far as it happens to go: equal bits whatever is asked together.
-        shared = _common([[*self._tokenize(before.rstrip()), -1], *(prompt for prompt, _ in pairs)])
+        shared = _common([[*self._scorer.prompt_tokens(before.rstrip()), -1], *(prompt for prompt, _ in pairs)])
         asked: list[tuple[list[int], list[list[int]]]] = []
         for prompt, ending in pairs:
             if asked and asked[-1][0] == prompt[shared:]:
@@ -62,19 +62,14 @@ class Likelihoods:
     def _tokens(self, prompt: str, ending: str, known: dict[str, list[int]]) -> tuple[list[int], list[int]]:
         bare = prompt.rstrip()
         if bare not in known:
-            known[bare] = self._tokenize(bare)
+            known[bare] = self._scorer.prompt_tokens(bare)
         context = known[bare]
-        following = self._tokenize(prompt + ending)[len(context) :]
+        following = self._scorer.prompt_tokens(prompt + ending)[len(context) :]
         excess = len(context) + len(following) - self._scorer.context - 1
         if excess > 0:
             self.cut += 1
             context = context[excess:]
         return context, following
-
-    def _tokenize(self, text: str) -> list[int]:
-        ids = self._scorer.tokenize(text, special=True)
-        first = self._scorer.bos_token
-        return ids[1:] if first is not None and ids[:2] == [first, first] else ids
 
 
 class Writing:

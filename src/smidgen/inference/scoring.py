@@ -7,6 +7,7 @@ kernels and tokenizer. Logits come in the order of the tokens; row i is the dist
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,6 +162,12 @@ class PromptScorer:
         ids: list[int] = self._ask(do="tokenize", text=encoded, special=special)["ids"]
         return ids
 
+    def prompt_tokens(self, text: str) -> list[int]:
+        """Cut a prompt as it is laid out into tokens, special ones read as such, the token that begins a text once."""
+        ids = self.tokenize(text, special=True)
+        first = self.bos_token
+        return ids[1:] if first is not None and ids[:2] == [first, first] else ids
+
     def detokenize(self, ids: Sequence[int]) -> str:
         """Join tokens to a text; bytes that are no whole character become the replacement character."""
         text = self._ask(do="detokenize", ids=self._checked(ids, self._any_length))["text"]
@@ -257,6 +264,29 @@ class PromptScorer:
         found = iter([Ending(*each) for each in zip(answer["values"], answer["greedy"], strict=True)])
         return [[next(found) for _ in endings] for _, endings in questions]
 
+    def likelihoods(self, prompts: Sequence[str], endings: Sequence[str], *, empty: str) -> list[list[float]]:
+        """Return ln p of each ending after each prompt, in nats.
+
+        An ending begins with a token of its own, as what a model writes does.
+
+        Args:
+            prompts: Texts as the model reads them.
+            endings: Texts that may come next; special tokens spelled out in them are read as such.
+            empty: A prompt with nothing in it; how it and all others begin is read once.
+
+        Raises:
+            InvalidInput: A prompt is too long for the context, or has no token.
+        """
+        following = [self.tokenize(ending, special=True) for ending in endings]
+        begins = [] if self.bos_token is None else [self.bos_token]
+        following = [ids[len(begins) :] if begins and ids[:1] == begins else ids for ids in following]
+        read = [self.prompt_tokens(prompt) for prompt in prompts]
+        alike = len(os.path.commonprefix([self.prompt_tokens(empty), *read]))
+        alike = min([alike, *(len(ids) - 1 for ids in read)])
+        shared = read[0][:alike] if read else []
+        found = self.endings([(ids[alike:], following) for ids in read], shared=shared)
+        return [[each.log_probability for each in row] for row in found]
+
     def time_prefill(self, tokens: int = 512) -> float:
         """Return the seconds that reading a prompt takes, as llama-bench's pp test does it.
 
@@ -272,10 +302,23 @@ class PromptScorer:
             tokens: How many are timed.
             depth: Tokens that are read before, untimed.
         """
+        return sum(self.time_each_token(tokens, depth)[1])
+
+    def time_each_token(self, tokens: int, depth: int = 0) -> tuple[float, list[float]]:
+        """Return the seconds that reading ``depth`` tokens takes, and then those of each token one by one.
+
+        Args:
+            tokens: How many are timed one by one.
+            depth: Tokens that are read before, as a prompt.
+
+        Returns:
+            Seconds of the prompt, 0 where it is empty, and of each token.
+        """
         if depth < 0:
             raise InvalidInput(f"A depth of {depth} tokens is below 0.")
         self._check_count(tokens, depth)
-        return float(self._ask(do="decode", tokens=tokens, depth=depth)["seconds"])
+        answer = self._ask(do="decode", tokens=tokens, depth=depth)
+        return float(answer["read"]), [float(each) for each in answer["seconds"]]
 
     def peak_rss_bytes(self) -> int:
         """Return the largest memory that the child process ever held, model file included, in bytes."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from smidgen.errors import EngineFailed, Unsupported
 from smidgen.inference.speculation import OFF, Speculation
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from smidgen.serving.library import ServedModel
     from smidgen.serving.runner import Prompt, Sampling
     from smidgen.serving.service import Service
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Scorer(Protocol):
             prompt: The text, or the tokens as they stand.
             top: How many of the likeliest tokens to report at each place.
         """
+        ...
+
+    def likelihoods(self, prompts: Sequence[str], endings: Sequence[str], empty: str) -> list[list[float]]:
+        """Return ln p of each ending after each prompt; see `smidgen.inference.scoring.PromptScorer.likelihoods`."""
         ...
 
     def tokenize(self, text: str) -> list[int]:
@@ -109,8 +115,20 @@ class ScoringRunner:
             ContextExceeded: It is longer than the context.
             EngineFailed: The process ended.
         """
+        return await self._in_thread(lambda: self._scorer.score(prompt, top))
+
+    async def likelihoods(self, prompts: Sequence[str], endings: Sequence[str], empty: str) -> list[list[float]]:
+        """Return ln p of each ending after each prompt.
+
+        Raises:
+            InvalidInput: A prompt is longer than the context.
+            EngineFailed: The process ended.
+        """
+        return await self._in_thread(lambda: self._scorer.likelihoods(prompts, endings, empty))
+
+    async def _in_thread(self, work: Callable[[], Found]) -> Found:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._scorer.score, prompt, top)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except EngineFailed:
             self._alive = False
             raise
@@ -187,9 +205,11 @@ class EngineScorer:
 
     def tokenize(self, text: str) -> list[int]:
         """Cut a text into tokens, special ones read as such, with those that stand before every text."""
-        ids = self._scorer.tokenize(text, special=True)
-        first = self._scorer.bos_token
-        return ids[1:] if first is not None and ids[:2] == [first, first] else ids
+        return self._scorer.prompt_tokens(text)
+
+    def likelihoods(self, prompts: Sequence[str], endings: Sequence[str], empty: str) -> list[list[float]]:
+        """Return ln p of each ending after each prompt."""
+        return self._scorer.likelihoods(prompts, endings, empty=empty)
 
     def score(self, prompt: str | Sequence[int], top: int) -> ScoredPrompt:
         """Score a text or tokens.
@@ -249,6 +269,10 @@ class EchoScorer:
     def tokenize(self, text: str) -> list[int]:
         """Cut a text into words."""
         return self._engine.tokenize(text)
+
+    def likelihoods(self, prompts: Sequence[str], endings: Sequence[str], empty: str) -> list[list[float]]:
+        """Give every ending a log-probability of 0."""
+        return [[0.0] * len(endings) for _ in prompts]
 
     def score(self, prompt: str | Sequence[int], top: int) -> ScoredPrompt:
         """Give every word but the first a log-probability of 0.

@@ -1,0 +1,73 @@
+"""How well labels are told by their likelihoods: accuracy, macro F1, confidence, each beside always saying the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from smidgen.evaluate.benchmarks.classification import macro_f1, matrix
+from smidgen.tasks.calibration import Calibration, calibration_error, fit
+
+
+def label_figures(
+    likelihoods: Sequence[Sequence[float]], right: Sequence[int], labels: Sequence[str]
+) -> tuple[dict[str, Any], Calibration | None]:
+    """Measure labels with fitted confidence: each half of the texts by what the other half was fitted to.
+
+    Args:
+        likelihoods: ln p of each label behind each text, in nats, shape (texts, labels).
+        right: Number of each text's label.
+        labels: The labels.
+
+    Returns:
+        ``accuracy``, ``macro_f1``, ``even`` (both figures when decided as if all labels were as frequent),
+        ``majority`` (both figures of always saying the commonest label), ``calibration_error`` and ``confusion``; and
+        the calibration fitted to all texts, None where they are too few or all of one label.
+
+    Example:
+        >>> rows = [[0.0, 3.0], [3.0, 0.0], [0.0, 2.0], [1.0, 0.0]] * 5
+        >>> figures, calibration = label_figures(rows, [1, 0, 1, 0] * 5, ["ham", "spam"])
+        >>> figures["accuracy"], figures["majority"]["accuracy"]
+        (1.0, 0.5)
+    """
+    import numpy
+
+    values, target = numpy.asarray(likelihoods, numpy.float64), numpy.asarray(right)
+    halves = [numpy.arange(len(target)) % 2 == part for part in (0, 1)]
+    if any(len(set(target[half].tolist())) < 2 for half in halves):
+        return share_right(values.argmax(1).tolist(), right, labels) | {"calibration_error": None}, None
+    plain, even = numpy.zeros_like(values), numpy.zeros_like(values)
+    for half in halves:
+        fitted = fit(values[~half].tolist(), target[~half].tolist(), labels)
+        plain[half] = fitted.probabilities(values[half].tolist())
+        even[half] = fitted.probabilities(values[half].tolist(), even=True)
+    figures = share_right(plain.argmax(1).tolist(), right, labels)
+    figures["even"] = {
+        name: value
+        for name, value in share_right(even.argmax(1).tolist(), right, labels).items()
+        if name in ("accuracy", "macro_f1")
+    }
+    return figures | {"calibration_error": calibration_error(plain, right)}, fit(values.tolist(), right, labels)
+
+
+def share_right(given: Sequence[int], right: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+    """Return accuracy, macro F1, both of always saying the commonest label, and the confusion matrix.
+
+    Args:
+        given: Number of the label that each text was given.
+        right: Number of each text's label.
+        labels: The labels.
+    """
+    counts = matrix(right, given, len(labels))
+    commonest = max(range(len(labels)), key=lambda label: sum(counts[label]))
+    always = matrix(right, [commonest] * len(right), len(labels))
+    return {
+        "accuracy": _share(counts),
+        "macro_f1": macro_f1(counts),
+        "majority": {"accuracy": _share(always), "macro_f1": macro_f1(always)},
+        "confusion": counts,
+    }
+
+
+def _share(counts: Sequence[Sequence[int]]) -> float:
+    return sum(row[place] for place, row in enumerate(counts)) / sum(map(sum, counts))
