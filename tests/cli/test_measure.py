@@ -17,9 +17,10 @@ def test_a_person_sees_tables(tiny_gguf, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("Words of this and that, and one more. " * 200)
     words = ["measure", str(tiny_gguf), "--text", str(text), "--windows", "1", "--threads", "1", "--quiet"]
-    assert main(words) == 0
+    assert main([*words, "--price", "0.1"]) == 0
     shown = capsys.readouterr().out
     assert "text.txt" in shown and "bits per byte" in shown and "tok/s" in shown
+    assert "a million tokens costs" in shown
     assert main([*words, "--no-speed", "--against", str(tiny_gguf)]) == 0
     shown = capsys.readouterr().out
     assert "same top" in shown and "100.0%" in shown and "not measured" in shown
@@ -68,5 +69,51 @@ def test_a_task_is_scored_and_compared_with_the_source(tiny_gguf, tmp_path, caps
     ],
 )
 def test_tasks_that_cannot_be_scored_exit_2(words, part, tiny_gguf, capsys):
+    assert main(["measure", str(tiny_gguf), *words, "--quiet"]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_weaknesses_are_shown_in_words_and_as_data(tiny_gguf, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("Words of this and that, and one more. " * 400)
+    words = ["measure", str(tiny_gguf), "--weakness", "off_domain", "--text", str(text), "--windows", "2", "--quiet"]
+    assert main([*words, "--threads", "1", "--against", str(tiny_gguf), "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert model["findings"][0]["name"] == "off_domain" and model["findings"][0]["value"] == 0
+    assert main([*words, "--threads", "1"]) == 0
+    assert "bits per byte" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--weakness", "turn"], "Did you mean 'turns'"),
+        (["--weaknesses", "--windows", "1"], "at least 2 and 64"),
+        (["--weaknesses", "--trained-on", "nothing.txt"], "There is no file"),
+    ],
+)
+def test_weaknesses_that_cannot_be_looked_for_exit_2(words, part, tiny_gguf, capsys):
+    assert main(["measure", str(tiny_gguf), *words, "--quiet"]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_curves_are_shown_and_given_as_data(tiny_gguf, capsys):
+    words = ["measure", str(tiny_gguf), "--depth", "16", "--streams", "2", "--threads", "1", "--quiet"]
+    assert main([*words, "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert model["depths"][0]["depth"] == 16 and model["streams"][0]["streams"] == 2
+    assert main(words) == 0
+    assert "answers at once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--depth", "-1"], "cannot be measured"),
+        (["--price", "0"], "is not possible"),
+        (["--curves", "--streams", "0"], "cannot be measured"),
+    ],
+)
+def test_curves_and_prices_that_cannot_be_exit_2(words, part, tiny_gguf, capsys):
     assert main(["measure", str(tiny_gguf), *words, "--quiet"]) == 2
     assert part in capsys.readouterr().err

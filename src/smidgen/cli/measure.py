@@ -2,57 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smidgen.cli import _tasks
+from smidgen.cli import _curves, _tasks, _weaknesses
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
+from smidgen.errors import InvalidInput
 
 if TYPE_CHECKING:
     from smidgen.evaluate.measure import Measurement
+    from smidgen.evaluate.speed import Speed
+
+
+_Models = Annotated[
+    list[str],
+    typer.Argument(metavar="MODEL...", help="Names, made folders, .gguf files or, with --curves, addresses."),
+]
+_Against = Annotated[str | None, typer.Option("--against", metavar="MODEL", help="The model they were made from.")]
+_Text = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="FILE", help="Text to measure on; may be repeated.", show_default="built-in"),
+]
+_Windows = Annotated[int, typer.Option("--windows", metavar="N", help="Windows of 512 tokens of each text.")]
+_Speed = Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speed as well.")]
+_Activations = Annotated[
+    str | None,
+    typer.Option("--activations", metavar="NAME", help="Format to round what every layer reads to, in torch."),
+]
+_Task = Annotated[
+    list[str] | None, typer.Option("--task", metavar="NAME", help="Score a task instead; may be repeated.")
+]
+_TaskFile = Annotated[
+    list[str] | None,
+    typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
+]
+_Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")]
+_FewShot = Annotated[
+    int | None,
+    typer.Option("--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"),
+]
+_FewShotFile = Annotated[
+    list[str] | None,
+    typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
+]
+_AllowCodeExecution = Annotated[
+    bool,
+    typer.Option("--allow-code-execution", help="Run what a model programs also where nothing keeps it from harm."),
+]
 
 
 def command(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, made folders or .gguf files.")],
+    models: _Models,
     settings: Settings,
-    against: Annotated[
-        str | None, typer.Option("--against", metavar="MODEL", help="The model they were made from.")
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option("--text", metavar="FILE", help="Text to measure on; may be repeated.", show_default="built-in"),
-    ] = None,
-    windows: Annotated[int, typer.Option("--windows", metavar="N", help="Windows of 512 tokens of each text.")] = 8,
-    speed: Annotated[bool, typer.Option("--speed/--no-speed", help="Measure speed as well.")] = True,
-    activations: Annotated[
-        str | None,
-        typer.Option("--activations", metavar="NAME", help="Format to round what every layer reads to, in torch."),
-    ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option("--task", metavar="NAME", help="Score a task instead; may be repeated.")
-    ] = None,
-    task_file: Annotated[
-        list[str] | None,
-        typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")] = None,
-    few_shot: Annotated[
-        int | None,
-        typer.Option(
-            "--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"
-        ),
-    ] = None,
-    few_shot_file: Annotated[
-        list[str] | None,
-        typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
-    ] = None,
-    allow_code_execution: Annotated[
-        bool,
-        typer.Option("--allow-code-execution", help="Run what a model programs also where nothing keeps it from harm."),
-    ] = False,
+    against: _Against = None,
+    text: _Text = None,
+    windows: _Windows = 8,
+    speed: _Speed = True,
+    activations: _Activations = None,
+    task: _Task = None,
+    task_file: _TaskFile = None,
+    limit: _Limit = None,
+    few_shot: _FewShot = None,
+    few_shot_file: _FewShotFile = None,
+    allow_code_execution: _AllowCodeExecution = False,
+    weaknesses: _weaknesses.Wanted = False,
+    weakness: _weaknesses.Only = None,
+    trained_on: _weaknesses.TrainedOn = None,
+    longest: _weaknesses.Longest = 4096,
+    curves: _curves.Wanted = False,
+    depth: _curves.Depths = None,
+    streams: _curves.Streams = None,
+    price: _curves.Price = None,
 ) -> None:
     """Measure models on this machine: how good, how fast, how large.
 
@@ -61,6 +85,12 @@ def command(
 
     With --task the models answer labelled questions instead (arc, hellaswag, mmlu …, or your own rows), with the
     prompts of lm-evaluation-harness; answers are kept, so that a stopped run goes on.
+
+    With --weaknesses they are searched for what small models are known to be bad at: facts far back in a text or a
+    conversation, noise, other domains, skills lost against the source, training text learnt by heart, endless loops.
+
+    With --curves speed is measured with more and more in the context and with several answers at once, also of a
+    model behind a server (http://host:11434/llama3.2:1b).
     """
     from smidgen.evaluate.measure import measure
 
@@ -69,6 +99,13 @@ def command(
         files, shown = tuple(task_file or ()), tuple(few_shot_file or ())
         asked = _tasks.Asked(tuple(task or ()), files, shown, limit, few_shot, allow_code_execution)
         return _tasks.show(models, against, asked, settings, screen)
+    if weaknesses or weakness:
+        sought = _weaknesses.Asked(tuple(weakness or ()), tuple(text or ()), trained_on, windows, longest)
+        return _weaknesses.show(models, against, sought, settings, screen)
+    if curves or depth or streams:
+        return _curves.show(models, depth, streams, settings, screen)
+    if price is not None and not 0 < price < math.inf:
+        raise InvalidInput(f"A price of {price:g} per hour is not possible.", remedy="Give a number above 0.")
     with screen.progress() as progress:
         measured = measure(
             *models,
@@ -81,11 +118,14 @@ def command(
             offline=settings.offline,
             progress=progress,
         )
-    data = {"against": against, "models": [each.to_dict() for each in measured]}
-    screen.result(data, lambda: _show(screen, measured))
+    costs = [None if price is None or each.speed is None else each.speed.cost(price) for each in measured]
+    models_data = [
+        each.to_dict() | {"cost_per_million_tokens": cost} for each, cost in zip(measured, costs, strict=True)
+    ]
+    screen.result({"against": against, "models": models_data}, lambda: _show(screen, measured, costs))
 
 
-def _show(screen: Screen, measured: Sequence[Measurement]) -> None:
+def _show(screen: Screen, measured: Sequence[Measurement], costs: Sequence[float | None]) -> None:
     from smidgen.evaluate.quality import Quality
 
     pairs = [(each.name, quality) for each in measured for quality in each.quality]
@@ -97,9 +137,26 @@ def _show(screen: Screen, measured: Sequence[Measurement]) -> None:
         screen.table(("model", "text", "perplexity", "bits per byte", "tokens"), _alone(alone))
     columns = ("model", "size", "bits per weight", "memory", "writes", "reads", "first token", "load")
     screen.table(columns, [_machine_row(each) for each in measured])
-    for each in measured:
+    for each, cost in zip(measured, costs, strict=True):
+        for line in _about_speed(each.speed, measured[0].name, cost) if each.speed else ():
+            screen.text(f"{each.name}: {line}")
         for note in each.notes:
             screen.warn(f"{each.name}: {note}")
+
+
+def _about_speed(speed: Speed, first: str, cost: float | None) -> list[str]:
+    """Say what of a speed does not stand in the table: beside the first model, energy, cost."""
+    said = []
+    if speed.beside_first is not None and speed.first_again is not None:
+        ratio, again = speed.beside_first, speed.first_again
+        said.append(
+            f"writes {ratio.median:.2f} times as fast as {first} ({ratio.low:.2f} to {ratio.high:.2f}, measured in "
+            f"turns; {first} against itself {again.low:.2f} to {again.high:.2f})."
+        )
+    said.append(speed.energy.sentence)
+    if cost is not None:
+        said.append(f"writing a million tokens costs {cost:,.2f}, one answer after another.")
+    return said
 
 
 def _compared(pairs: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, ...]]:

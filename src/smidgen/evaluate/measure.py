@@ -107,10 +107,8 @@ def measure(
     found = [find_facts(model, engine, offline, progress) for model in models]
     work = _Work(source, read, windows, threads, progress, activations)
     qualities = [work.quality(facts) for facts in found]
-    return [
-        work.measurement(name, facts, quality, speed=speed)
-        for name, facts, quality in zip(models, found, qualities, strict=True)
-    ]
+    speeds = work.speeds(found) if speed else [None] * len(found)
+    return [work.measurement(*each) for each in zip(models, found, qualities, speeds, strict=True)]
 
 
 def kept_tokens(source: Sequence[str], result: Sequence[str]) -> list[int] | None:
@@ -189,19 +187,28 @@ class _Work:
             progress=self.progress,
         )
 
-    def measurement(
-        self, name: str, facts: Facts, quality: tuple[Quality | FileQuality, ...], *, speed: bool
-    ) -> Measurement:
-        """Measure speed and memory and put everything together."""
-        from smidgen.evaluate.memory import Memory, measure_memory
-        from smidgen.evaluate.speed import PROMPT_TOKENS, measure_speed
+    def speeds(self, models: Sequence[Facts]) -> list[Speed]:
+        """Measure how fast the models are, in turns."""
+        from smidgen.evaluate.speed import measure_speeds
 
-        subject = self._subject(facts)
-        measured = measure_speed(subject, threads=self.threads, progress=self.progress) if speed else None
-        if measured is not None:
-            memory = Memory(measured.peak_rss_bytes, PROMPT_TOKENS)
+        return measure_speeds([self._subject(facts) for facts in models], threads=self.threads, progress=self.progress)
+
+    def measurement(
+        self, name: str, facts: Facts, quality: tuple[Quality | FileQuality, ...], speed: Speed | None
+    ) -> Measurement:
+        """Measure memory and put everything together."""
+        from smidgen.evaluate.memory import Memory, measure_memory
+        from smidgen.evaluate.speed import PROMPT_TOKENS
+
+        notes = list(self.notes.get(str(facts.path), ()))
+        if speed is not None:
+            memory = Memory(speed.peak_rss_bytes, PROMPT_TOKENS)
+            if speed.noisy:
+                notes.append(
+                    f"The machine was noisy: runs lay {speed.noise:.0%} of their median apart, so speeds are rough."
+                )
         else:
-            memory = measure_memory(subject, threads=self.threads)
+            memory = measure_memory(self._subject(facts), threads=self.threads)
         return Measurement(
             name=name,
             path=facts.path,
@@ -209,9 +216,9 @@ class _Work:
             parameters=facts.parameters,
             bits_per_weight=facts.bits_per_weight,
             quality=quality,
-            speed=measured,
+            speed=speed,
             memory=memory,
-            notes=self.notes.get(str(facts.path), ()),
+            notes=tuple(notes),
             activations=self.activations,
         )
 

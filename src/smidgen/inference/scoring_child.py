@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -201,14 +202,17 @@ class Scorer:
         self._parent.answer(seconds=time.perf_counter() - started)
 
     def decode(self, tokens: int, depth: int) -> None:
-        """Answer with the seconds that reading tokens one by one takes, after ``depth`` others."""
+        """Answer with the seconds that reading ``depth`` tokens takes, and those of each token after them."""
         ids = self._random_tokens(depth + tokens)
         self._library.clear()
+        times = [time.perf_counter()]
         self._read_prompt(ids[:depth])
-        started = time.perf_counter()
+        times.append(time.perf_counter())
         for position in range(depth, depth + tokens):
             self._library.read(ids[position : position + 1], position, 0)
-        self._parent.answer(seconds=time.perf_counter() - started)
+            times.append(time.perf_counter())
+        spent = [later - earlier for earlier, later in itertools.pairwise(times)]
+        self._parent.answer(read=spent[0] if depth else 0.0, seconds=spent[1:])
 
     def peak(self) -> None:
         """Answer with the largest memory that this process held."""
