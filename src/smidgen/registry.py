@@ -7,6 +7,7 @@ of the group ``smidgen.<folder>`` (here ``smidgen.criteria``). Files that begin 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
 import pkgutil
@@ -91,7 +92,7 @@ def build(package: str, name: str, options: Mapping[str, Any], *, also: Sequence
         Gptq(damping=0.1)
     """
     kind = find(package, name)
-    known = getattr(kind, "__dataclass_fields__", {})
+    known = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
     for option in options:
         if option not in known:
             raise ReferenceNotFound.among(f"option of the {_singular(package)} {name}", option, [*also, *known])

@@ -82,6 +82,7 @@ def test_written_answers(name, answer, text, right):
     ("name", "error"),
     [
         ("exact:case=true", ReferenceNotFound),
+        ("arc:source=1", ReferenceNotFound),
         ("exact:ignore_case=3", InvalidInput),
         ("numeric:tolerance=x", InvalidInput),
     ],
