@@ -97,6 +97,19 @@ def test_compare_two_files(tmp_path):
     assert f"{source} lies closer." in done.stdout and "   0.00000   100.00%" in done.stdout
 
 
+def test_compare_models(tmp_path):
+    tiny, cut = tmp_path / "tiny.gguf", tmp_path / "cut.gguf"
+    gguf.write(build_model(), tiny)
+    gguf.write(build_model(seed=1), cut)
+    report = tmp_path / "report.html"
+    done = ran("compare_models.py", tiny, cut, "--tokens", 8, "--report", report)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hypotenuse" in done.stdout and "tokens/s, wrong" in done.stdout and " | " in done.stdout
+    assert "A: The others are set against it" in done.stdout and "<title>2 models compared" in report.read_text()
+    done = ran("compare_models.py", tiny)
+    assert done.returncode == 1 and "two models at least" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_models_of_other_tokens_and_missing_files_are_said_plainly(tmp_path):
     for name, vocabulary in (("source.gguf", 352), ("other.gguf", 400)):
         gguf.write(build_model(vocab_size=vocabulary), tmp_path / name)
