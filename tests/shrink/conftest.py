@@ -8,6 +8,8 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PhimoeConfig,
@@ -26,6 +28,7 @@ from smidgen.models.model import Model
 TEXT = inspect.getsource(argparse)
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FAMILIES = {
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
     "llama": (LlamaConfig, LlamaForCausalLM),
     "phimoe": (PhimoeConfig, PhimoeForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),

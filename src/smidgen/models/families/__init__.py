@@ -46,6 +46,14 @@ class Family:
         """Return a model that computes the same and can lose parts of this kind; nearly always the one given."""
         return model
 
+    def after_cutting(self, model: Model) -> Model:
+        """Return a model that computes the same and that transformers can write and load; nearly always the one given.
+
+        Raises:
+            Unsupported: There is none.
+        """
+        return model
+
     def require_loadable(self, config: Any) -> None:
         """Refuse a configuration that transformers could neither write nor load again; raises Unsupported."""
 

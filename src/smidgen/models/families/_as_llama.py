@@ -1,4 +1,4 @@
-"""Writes a model whose blocks are Llama's but for fused matrices as a Llama, which computes the same."""
+"""Writes a model whose blocks are Llama's but for fused matrices as a Llama or a Mistral, which compute the same."""
 
 from __future__ import annotations
 
@@ -27,17 +27,27 @@ def as_llama(model: Model) -> Model:
     Args:
         model: A model of pre-norm blocks without biases, all channels of its heads rotated, no sliding window.
     """
+    return _written_as(model, "Llama")
+
+
+def as_mistral(model: Model) -> Model:
+    """Return a Mistral without a window, whose heads need not divide its width; see `as_llama`."""
+    return _written_as(model, "Mistral", sliding_window=None)
+
+
+def _written_as(model: Model, kind: str, **own: Any) -> Model:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     from smidgen.models.families import for_architecture
 
     old = model.config
     rope = {name: value for name, value in old.rope_parameters.items() if name != "partial_rotary_factor"}
     values = {name: getattr(old, name) for name in SHARED}
-    config = LlamaConfig(**values, head_dim=head_size(old), rope_parameters=rope, architectures=["LlamaForCausalLM"])
+    architecture = f"{kind}ForCausalLM"
+    values |= {"head_dim": head_size(old), "rope_parameters": rope, "architectures": [architecture]} | own
     with torch.device("meta"):
-        module: Any = LlamaForCausalLM(config)
+        module: Any = getattr(transformers, architecture)(getattr(transformers, f"{kind}Config")(**values))
     state = _state(model)
     module.load_state_dict(state, assign=True)
     module.tie_weights()
@@ -48,7 +58,7 @@ def as_llama(model: Model) -> Model:
     module.generation_config = copy.deepcopy(model.module.generation_config)
     whole = {id(value) for value in model.module.state_dict(keep_vars=True).values()}
     packed = {name: each for name, each in model.packed.items() if id(state.get(name)) in whole}
-    family = for_architecture("LlamaForCausalLM")
+    family = for_architecture(architecture)
     return replace(model, module=module.train(model.module.training), family=family, packed=packed)
 
 

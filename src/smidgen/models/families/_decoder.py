@@ -32,6 +32,15 @@ def head_size(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
+def indivisible(config: Any, kind: str) -> Unsupported:
+    """Say that transformers does not load a configuration whose heads do not divide its width."""
+    return Unsupported(
+        f"transformers loads {kind} only where the heads divide the width, "
+        f"and this cut leaves {config.num_attention_heads} heads and a width of {config.hidden_size}.",
+        remedy="Keep another count of heads or channels.",
+    )
+
+
 def required(metadata: Mapping[str, Any], key: str) -> Any:
     """Return a metadata value, or say that the file lacks it."""
     if key not in metadata:

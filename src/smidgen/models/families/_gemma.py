@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import Unsupported
 from smidgen.models.anatomy import Anatomy
-from smidgen.models.families._decoder import Decoder, count, head_size
+from smidgen.models.families._decoder import Decoder, count, head_size, indivisible
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from smidgen.models.model import Model
 
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 _OTHERWISE = "Ask for safetensors instead."
@@ -57,6 +59,12 @@ class Gemma(Decoder):
     }
     period: ClassVar[int]
     largest: ClassVar[int]
+
+    def after_cutting(self, model: Model) -> Model:
+        """Refuse heads that do not divide the width, which transformers does not load."""
+        if model.config.hidden_size % model.config.num_attention_heads:
+            raise indivisible(model.config, "a Gemma")
+        return model
 
     def anatomy(self, config: Any) -> Anatomy:
         """Name every part; layout as in transformers' ``Gemma2ForCausalLM``."""

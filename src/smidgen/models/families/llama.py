@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import Unsupported
+from smidgen.models import uneven
 from smidgen.models.families import _long_rope
-from smidgen.models.families._decoder import Decoder, head_size
+from smidgen.models.families._decoder import Decoder, head_size, indivisible
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from smidgen.models.model import Model
 
 ROPE_FACTORS = "rope_freqs.weight"
 SCALING, LONG = "rope.scaling.type", "longrope"
@@ -62,6 +65,17 @@ class Llama(Decoder):
     architecture: ClassVar[str] = "LlamaForCausalLM"
     gguf_architecture: ClassVar[str] = "llama"
     uneven_gguf_architecture: ClassVar[str | None] = "deci"
+
+    def after_cutting(self, model: Model) -> Model:
+        """Write a model whose heads do not divide its width as a Mistral: transformers refuses such a Llama."""
+        config = model.config
+        if not config.hidden_size % config.num_attention_heads:
+            return model
+        if config.attention_bias or config.mlp_bias or uneven.counts(config) is not None:
+            raise indivisible(config, "a Llama with biases or blocks of several kinds")
+        from smidgen.models.families._as_llama import as_mistral
+
+        return as_mistral(model)
 
     def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
         """Take what no other family with Llama's architecture name claims: files without a sliding window."""

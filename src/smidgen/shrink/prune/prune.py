@@ -217,8 +217,9 @@ l1, l2, relu, taylor, wanda.
         keep = self._count(structure, model, progress)
         result, kept = cut_parts(self, structure, model, keep, evidence)
         result = self._recorded(result, keep, kept)
-        if model is not given:
-            note = f"The architecture is now {model.family.architecture}, which computes the same."
+        result = result.family.after_cutting(result)
+        if result.family.architecture != given.family.architecture:
+            note = f"The architecture is now {result.family.architecture}, which computes the same."
             result = replace(result, lineage=result.lineage.noted(note))
         return result, kept
 
