@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from smidgen.evaluate.findings import Finding, show_interval
 from smidgen.evaluate.report import words
 from smidgen.evaluate.report.costs import losses
 from smidgen.evaluate.report.setting import commands, machine_rows
@@ -75,6 +76,7 @@ def contents(receipt: Mapping[str, Any]) -> dict[str, Any]:
         "costs": losses(receipt, quality),
         "quality": [_quality_column(entry) for entry in quality],
         "quality_names": _QUALITY_NAMES,
+        "findings": _findings(receipt),
         "speed": _speed_rows(receipt),
         "parts": _part_rows(receipt),
         "tensors": receipt.get("tensors") or (),
@@ -202,6 +204,20 @@ def _quality_column(entry: Mapping[str, Any]) -> dict[str, Any]:
         f"{entry['tokens']:,}" + (f" ({entry['windows']} × {entry['length']})" if entry.get("windows") else "")
     )
     return {"text": entry["text"], "values": values}
+
+
+def _findings(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the weaknesses that were looked for, the weak ones first."""
+    found = [Finding.from_dict(each) for each in receipt.get("findings") or ()]
+    return [
+        {
+            "name": each.name.replace("_", " ").capitalize(),
+            "figure": show_interval(each),
+            "weak": each.weak,
+            "sentence": each.sentence,
+        }
+        for each in sorted(found, key=lambda each: not each.weak)
+    ]
 
 
 def _speed_rows(receipt: Mapping[str, Any]) -> list[Row]:
