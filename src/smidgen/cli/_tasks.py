@@ -1,10 +1,12 @@
-"""The part of ``smidgen measure`` that scores tasks."""
+"""What commands that score tasks share: their options, the questions, and how ``smidgen measure`` shows scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from smidgen.errors import InvalidInput
 
@@ -12,6 +14,24 @@ if TYPE_CHECKING:
     from smidgen.cli.options import Settings
     from smidgen.cli.screen import Screen
     from smidgen.evaluate.tasks import Exam, TaskScore
+
+TaskFile = Annotated[
+    list[str] | None,
+    typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")]
+FewShot = Annotated[
+    int | None,
+    typer.Option("--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"),
+]
+FewShotFile = Annotated[
+    list[str] | None,
+    typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
+]
+AllowCodeExecution = Annotated[
+    bool,
+    typer.Option("--allow-code-execution", help="Run what a model programs also where nothing keeps it from harm."),
+]
 
 
 @dataclass(frozen=True)

@@ -31,21 +31,11 @@ def command(
     task: Annotated[
         list[str] | None, typer.Option("--task", "--tasks", metavar="NAME", help="Score a task; may be repeated.")
     ] = None,
-    task_file: Annotated[
-        list[str] | None,
-        typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")] = None,
-    few_shot: Annotated[
-        int | None,
-        typer.Option(
-            "--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"
-        ),
-    ] = None,
-    few_shot_file: Annotated[
-        list[str] | None,
-        typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
-    ] = None,
+    task_file: _tasks.TaskFile = None,
+    limit: _tasks.Limit = None,
+    few_shot: _tasks.FewShot = None,
+    few_shot_file: _tasks.FewShotFile = None,
+    allow_code_execution: _tasks.AllowCodeExecution = False,
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="MODEL", help="Let a model compare the answers, in both orders.")
     ] = None,
@@ -82,7 +72,8 @@ def command(
     from smidgen.evaluate.comparing.writing import check_output, write
 
     screen = Screen(settings.json, settings.quiet)
-    asked = _tasks.Asked(tuple(task or ()), tuple(task_file or ()), tuple(few_shot_file or ()), limit, few_shot)
+    rows, shown = tuple(task_file or ()), tuple(few_shot_file or ())
+    asked = _tasks.Asked(tuple(task or ()), rows, shown, limit, few_shot, allow_code_execution)
     files = [Path(name).expanduser() for name in output or ()]
     for path in files:
         check_output(path)

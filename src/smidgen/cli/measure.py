@@ -36,23 +36,6 @@ _Activations = Annotated[
 _Task = Annotated[
     list[str] | None, typer.Option("--task", metavar="NAME", help="Score a task instead; may be repeated.")
 ]
-_TaskFile = Annotated[
-    list[str] | None,
-    typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
-]
-_Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")]
-_FewShot = Annotated[
-    int | None,
-    typer.Option("--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"),
-]
-_FewShotFile = Annotated[
-    list[str] | None,
-    typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
-]
-_AllowCodeExecution = Annotated[
-    bool,
-    typer.Option("--allow-code-execution", help="Run what a model programs also where nothing keeps it from harm."),
-]
 
 
 def command(
@@ -64,11 +47,11 @@ def command(
     speed: _Speed = True,
     activations: _Activations = None,
     task: _Task = None,
-    task_file: _TaskFile = None,
-    limit: _Limit = None,
-    few_shot: _FewShot = None,
-    few_shot_file: _FewShotFile = None,
-    allow_code_execution: _AllowCodeExecution = False,
+    task_file: _tasks.TaskFile = None,
+    limit: _tasks.Limit = None,
+    few_shot: _tasks.FewShot = None,
+    few_shot_file: _tasks.FewShotFile = None,
+    allow_code_execution: _tasks.AllowCodeExecution = False,
     weaknesses: _weaknesses.Wanted = False,
     weakness: _weaknesses.Only = None,
     trained_on: _weaknesses.TrainedOn = None,
