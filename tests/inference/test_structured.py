@@ -56,6 +56,14 @@ def test_what_is_no_schema_is_refused(wanted: object) -> None:
         schema_of(wanted, most_bytes=10_000)
 
 
+@pytest.mark.parametrize("number", [-(2**63), 2**53 + 1, -1e19, 10**400])
+def test_numbers_that_would_end_the_process_are_refused(number: float) -> None:
+    for schema in ({"const": number}, {"enum": [[number]]}, {"properties": {"a": {"minimum": number}}}):
+        with pytest.raises(InvalidInput, match=r"a number lies beyond"):
+            schema_of(schema, most_bytes=1000)
+    assert schema_of({"const": -(2**53)}, most_bytes=1000)["const"] == -(2**53)
+
+
 def test_a_schema_that_is_too_large_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 100"):
         schema_of({"enum": ["x" * 200]}, most_bytes=100)

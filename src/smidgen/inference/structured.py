@@ -16,6 +16,12 @@ from smidgen.errors import InvalidInput
 MAX_DEPTH = 64
 """How deep a schema's parts may lie in each other."""
 
+LARGEST_NUMBER = 2**53
+"""How large a schema's numbers may be, either way: what every JSON reader holds exactly.
+
+llguidance 1.3 ends the whole process on whole numbers near -2**63.
+"""
+
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _NESTED_MAPS = ("properties", "$defs", "definitions", "patternProperties")
 _UNKNOWN = "Unimplemented keys"
@@ -48,11 +54,22 @@ def schema_of(wanted: object, *, most_bytes: int) -> dict[str, Any]:
     try:
         size = len(json.dumps(wanted))
         schema = _closed(wanted, MAX_DEPTH)
+        _require_safe_numbers(schema)
     except (RecursionError, TypeError, ValueError) as error:
         raise InvalidInput(f"invalid format: {error}") from None
     if size > most_bytes:
         raise InvalidInput(f"invalid format: the schema has {size:,} bytes, at most {most_bytes:,} are taken")
     return _compilable(schema)
+
+
+def _require_safe_numbers(schema: Mapping[str, Any]) -> None:
+    waiting: list[Any] = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping | list):
+            waiting += part.values() if isinstance(part, Mapping) else part
+        elif isinstance(part, int | float) and abs(part) > LARGEST_NUMBER:
+            raise ValueError(f"a number lies beyond ±{LARGEST_NUMBER:,}")
 
 
 def _compilable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from smidgen.serving.wire import json_answer
 
 _PLAIN = {404: "404 page not found", 405: "405 method not allowed"}
 
+_LONGEST_MESSAGE = 2000
+
 log = logging.getLogger("smidgen.serving")
 
 
@@ -64,6 +66,7 @@ def create(settings: ServingSettings | None = None, service: Service | None = No
 
 def _wording(dialects: dict[str, Dialect]) -> Callable[[str, SmidgenError], Response]:
     def refuse(path: str, error: SmidgenError) -> Response:
+        error.message = error.message[:_LONGEST_MESSAGE]  # many name what the client sent
         fitting = max((prefix for prefix in dialects if path.startswith(prefix)), key=len, default="/")
         status = status_of(error)
         return json_answer(dialects[fitting].error(error, status), status)

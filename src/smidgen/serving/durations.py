@@ -9,6 +9,9 @@ from smidgen.errors import InvalidInput
 
 FOREVER = math.inf
 
+_LONGEST = 10**18
+_MOST_TEXT = 200
+
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -27,11 +30,13 @@ def seconds(value: object) -> float:
         (5400.0, 10.0, inf, 0.0)
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise _invalid(value)
+        raise _invalid(type(value).__name__)
     if isinstance(value, int | float):
-        if math.isnan(value):
-            raise _invalid(value)
-        return FOREVER if value < 0 else float(value)
+        if value != value:
+            raise _invalid("NaN")
+        return FOREVER if value < 0 or value > _LONGEST else float(value)
+    if len(value) > _MOST_TEXT:
+        raise _invalid(value)
     text = value.strip()
     sign, text = text[:1] == "-", text.lstrip("+-")
     if re.fullmatch(r"\d{1,18}(\.\d*)?", text):
@@ -43,5 +48,6 @@ def seconds(value: object) -> float:
     return FOREVER if sign and number else number
 
 
-def _invalid(value: object) -> InvalidInput:
-    return InvalidInput(f"invalid duration {value!r}", remedy='Write it as "5m", "1h30m", or as a number of seconds.')
+def _invalid(value: str) -> InvalidInput:
+    remedy = 'Write it as "5m", "1h30m", or as a number of seconds.'
+    return InvalidInput(f"invalid duration {value[:50]!r}", remedy=remedy)

@@ -27,6 +27,7 @@ DEPRECATED = FORGOTTEN | {
 _KINDS = {
     field.name: str(field.type).removesuffix(" | None") for field in fields(GenerationOptions) if field.name != "stop"
 }
+_MOST = 1 << 63
 _WORDS = {"int": "integer", "float": "number", "bool": "boolean"}
 
 log = logging.getLogger("smidgen.serving")
@@ -68,8 +69,9 @@ def _number(name: str, kind: str, value: Any) -> Any:
     if kind == "bool" or isinstance(value, bool):
         if kind == "bool" and isinstance(value, bool):
             return value
-    elif kind == "float" and isinstance(value, int | float):
-        return float(value)
-    elif kind == "int" and isinstance(value, int | float) and abs(value) < 1 << 63 and value == int(value):
-        return int(value)
+    elif isinstance(value, int | float) and abs(value) < _MOST:
+        if kind == "float":
+            return float(value)
+        if value == int(value):
+            return int(value)
     raise InvalidInput(f'option "{name}" must be of type {_WORDS[kind]}')

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from smidgen.serving.settings import ServingSettings
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
 T = TypeVar("T")
 Fields = TypeVar("Fields", bound="Body")
 
@@ -56,15 +54,25 @@ async def read_body(http: Request, limit: int) -> bytes:
     declared = http.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the request body is larger than {limit} bytes")
+    async for part in pieces_of(http):
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(f"the request body is larger than {limit} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def pieces_of(http: Request) -> AsyncIterator[bytes]:
+    """Give a request's body as it comes.
+
+    Raises:
+        ClientGone: The client left before its end.
+    """
     try:
         async for part in http.stream():
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(f"the request body is larger than {limit} bytes")
-            parts.append(part)
+            yield part
     except ClientDisconnect:
         raise ClientGone from None
-    return b"".join(parts)
 
 
 async def read(http: Request, kind: type[Fields], settings: ServingSettings) -> Fields:
@@ -128,7 +136,7 @@ def dumps(value: Any) -> str:
         >>> dumps({"text": "é\ud800", "n": [1, 2]})
         '{"text":"é�","n":[1,2]}'
     """
-    text = _ENCODE(value)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _has_surrogates(text) else text
 
 

@@ -26,7 +26,7 @@ from smidgen.recipe.create import create
 from smidgen.serving.dialects._ollama_create import Create, require_name
 from smidgen.serving.faults import ClientGone
 from smidgen.serving.service import Service
-from smidgen.serving.wire import Body, described, dumps, json_answer, read, streamed, unless_gone
+from smidgen.serving.wire import Body, described, dumps, json_answer, pieces_of, read, streamed, unless_gone
 
 if TYPE_CHECKING:
     from smidgen.errors import SmidgenError
@@ -132,7 +132,7 @@ class _Api:
             return Response(status_code=200)
         declared = http.headers.get("content-length", "")
         with Receiving(uploads, digest, int(declared) if declared.isdigit() else 0) as receiving:
-            async for block in http.stream():
+            async for block in pieces_of(http):
                 await asyncio.to_thread(receiving.write, block)
             await asyncio.to_thread(receiving.finish)
         return Response(status_code=201)

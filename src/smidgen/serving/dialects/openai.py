@@ -69,7 +69,8 @@ class _Api:
 
     async def chat(self, http: Request) -> Response:
         asked = await read(http, Chat, self.service.settings)
-        requests = self._bounded(variants(asked.request(), asked.n))
+        self._check_count(asked.n)
+        requests = variants(asked.request(), asked.n)
         number = new_id("chatcmpl-")
         if asked.stream:
             chunks = Chunks("chat.completion.chunk", asked.model, number, asked.stream_options.include_usage)
@@ -83,7 +84,9 @@ class _Api:
 
     async def complete(self, http: Request) -> Response:
         asked = await read(http, Completion, self.service.settings)
-        requests = self._bounded([each for request in asked.requests() for each in variants(request, asked.n)])
+        prompts = asked.requests()
+        self._check_count(len(prompts) * asked.n)
+        requests = [each for request in prompts for each in variants(request, asked.n)]
         number = new_id("cmpl-")
         wanted = completions.Wanted(asked.echo, asked.logprobs, asked.n)
         if asked.stream:
@@ -119,10 +122,9 @@ class _Api:
     async def model(self, http: Request) -> Response:
         return json_answer(_listed(await asyncio.to_thread(self.service.library.find, http.path_params["name"])))
 
-    def _bounded(self, requests: list[GenerationRequest]) -> list[GenerationRequest]:
-        if len(requests) > self.service.settings.max_texts:
+    def _check_count(self, count: int) -> None:
+        if count > self.service.settings.max_texts:
             raise InvalidInput(f"at most {self.service.settings.max_texts} answers are made at once")
-        return requests
 
     async def _all(self, requests: list[GenerationRequest]) -> list[Answer]:
         """Make every answer, as many at once as a model has slots."""
