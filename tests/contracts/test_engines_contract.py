@@ -30,10 +30,10 @@ def text_of(chunks: list[Chunk]) -> str:
 
 @contextmanager
 def opened_engine(name: str, path: Path, threads: int, context: int) -> Iterator[Engine]:
-    """Open a file in an engine; for the engine remote behind a real server."""
+    """Open a file in an engine; for the engines that ask a server behind a real one."""
     with ExitStack() as stack:
         model: str | Path = path
-        if name == "remote":
+        if name in ("remote", "vllm"):
             server = LlamaServer(path, ServerSettings(context=context, threads=threads))
             stack.callback(server.close)
             key = stack.enter_context(pytest.MonkeyPatch.context())
@@ -49,7 +49,7 @@ def engine(request: pytest.FixtureRequest, smollm2_gguf: Path) -> Iterator[Engin
 
 
 def test_all_engines_are_found() -> None:
-    assert NAMES == ("echo", "llama_cpp", "remote", "torch")
+    assert NAMES == ("echo", "llama_cpp", "remote", "torch", "vllm")
 
 
 def test_an_engine_keeps_the_protocol(engine: Engine) -> None:

@@ -72,6 +72,17 @@ def test_models_are_loaded_once_kept_and_measured_again(source, noisy, opened, t
     assert "every figure of quality is the same" in again.to_dict()["repeated"]
 
 
+def test_a_judge_or_a_task_that_is_added_later_asks_nothing_again(address, exams):
+    Dying.left = 99
+    quick = replace(SHORT, windows=0)
+    first = smidgen.compare("echo", address, prompts=["Why?"], setting=quick)
+    asked = Dying.asked
+    second = smidgen.compare("echo", address, prompts=["Why?"], judge="echo", tasks=exams, setting=quick)
+    assert Dying.asked == asked and second.opinion["judge"] == "echo"
+    assert second.models[1].answers == first.models[1].answers
+    assert "choices could not be measured" in second.models[1].notes[0]
+
+
 def test_moved_figures_are_named(source):
     model = {"about": {"name": "m"}, "answers": [{"text": "a"}], "texts": [1], "tasks": [], "writes": {"median": 8.0}}
     before = {"created": "2026-01-01", "models": [model], "opinion": None}

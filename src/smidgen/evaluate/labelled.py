@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smidgen.evaluate.benchmarks.classification import macro_f1, matrix
 from smidgen.tasks.calibration import Calibration, calibration_error, fit
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 
 def label_figures(
@@ -33,7 +37,7 @@ def label_figures(
     import numpy
 
     values, target = numpy.asarray(likelihoods, numpy.float64), numpy.asarray(right)
-    halves = [numpy.arange(len(target)) % 2 == part for part in (0, 1)]
+    halves = _halves(target)
     if any(len(set(target[half].tolist())) < 2 for half in halves):
         return share_right(values.argmax(1).tolist(), right, labels) | {"calibration_error": None}, None
     plain, even = numpy.zeros_like(values), numpy.zeros_like(values)
@@ -48,6 +52,16 @@ def label_figures(
         if name in ("accuracy", "macro_f1")
     }
     return figures | {"calibration_error": calibration_error(plain, right)}, fit(values.tolist(), right, labels)
+
+
+def _halves(target: NDArray[numpy.int64]) -> list[NDArray[numpy.bool_]]:
+    """Divide texts in two, each label alike."""
+    import numpy
+
+    second = numpy.zeros(len(target), bool)
+    for label in set(target.tolist()):
+        second[numpy.flatnonzero(target == label)[1::2]] = True
+    return [~second, second]
 
 
 def share_right(given: Sequence[int], right: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:

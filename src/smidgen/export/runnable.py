@@ -52,7 +52,7 @@ def path_of(
     Args:
         local: The model.
         store: Where a GGUF that has to be written is kept; the default store where None.
-        engine: The engine's name; ``torch`` runs every folder and file as it lies.
+        engine: The engine's name; ``torch`` and ``vllm`` run every folder and file as it lies.
         progress: Receives reports.
 
     Raises:
@@ -62,7 +62,7 @@ def path_of(
 
     if local.depth is not None:
         return packed.require_folder(local.path)
-    if engine == "torch" or (engine == "auto" and packed.is_folder(local.path)):
+    if engine in ("torch", "vllm") or (engine == "auto" and packed.is_folder(local.path)):
         return local.path
     return gguf_of(local, store, progress=progress)
 

@@ -87,6 +87,8 @@ class AnswerParser:
 
     def feed(self, text: str) -> list[Piece]:
         """Take the next part of the answer."""
+        if self._state == "text" and not (self._tools or self._held or self._trim):
+            return [Piece("text", text)] if text else []  # nothing can begin here that is no text
         self._held += text
         pieces: list[Piece] = []
         while (step := self._step()) is not None:

@@ -52,6 +52,7 @@ class RemoteServer:
 
     Args:
         address: As `smidgen.inference.remote_address.parse_address` takes it.
+        key: The key to show it; that of the environment variable SMIDGEN_REMOTE_KEY where None.
 
     Attributes:
         address: The address, with the model's name.
@@ -63,9 +64,9 @@ class RemoteServer:
         InvalidInput: It wants a key, or has several models and none is named.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, key: str | None = None) -> None:
         self.address = parse_address(address)
-        key = os.environ.get(KEY)
+        key = key or os.environ.get(KEY)
         self._client = httpx.Client(
             timeout=httpx.Timeout(PATIENCE, connect=10.0),
             headers={"Authorization": f"Bearer {key}"} if key else {},

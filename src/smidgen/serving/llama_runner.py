@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from smidgen.errors import EngineFailed, SmidgenError
 from smidgen.inference.llama_server import completion_fields, prompt_field
 from smidgen.serving.exchange import FinalEvent, Reason, TextEvent, TokenLogprob
@@ -200,9 +202,9 @@ async def _events(lines: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
     """Read server-sent events."""
     async for line in lines:
         if line.startswith(b"data: "):
-            yield json.loads(line[6:])
+            yield from_json(line[6:])
         elif line.startswith(b"error: "):
-            yield {"error": json.loads(line[7:])}
+            yield {"error": from_json(line[7:])}
 
 
 def _final(event: dict[str, Any]) -> FinalEvent:

@@ -1,7 +1,7 @@
 """The engine's own HTTP server, asked over the loopback: one connection for each request, read as it comes.
 
 A general client costs half a millisecond of the processor for each token, which the engine on the same cores then
-lacks; this one speaks just what llama.cpp's server does.
+lacks; this one speaks just what llama.cpp's server does, and wakes its reader once for all that has come.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
+
+_MOST_UNREAD = 1 << 20
+"""Bytes that may lie here unread before the server is made to wait."""
 
 
 @dataclass(frozen=True)
@@ -63,32 +66,100 @@ class Loopback:
             OSError: The server cannot be reached.
             EOFError: It ended the connection too early.
         """
-        reader, writer = await asyncio.open_connection(self._host, self._port)
+        loop = asyncio.get_running_loop()
+        transport, arriving = await loop.create_connection(_Arriving, self._host, self._port)
         try:
             body = json.dumps(fields).encode()
             head = (
                 f"POST {route} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{self._headers}\r\n"
             )
-            writer.write(head.encode() + body)
-            await writer.drain()
-            status, headers = _head(await reader.readuntil(b"\r\n\r\n"))
-            yield Reply(status, _chunks(reader) if headers.get("transfer-encoding") == "chunked" else _rest(reader))
+            transport.write(head.encode() + body)
+            status, headers = await arriving.head()
+            chunked = headers.get("transfer-encoding") == "chunked"
+            yield Reply(status, arriving.chunks() if chunked else arriving.rest())
         finally:
-            writer.transport.abort()
+            transport.abort()
 
 
-def _head(text: bytes) -> tuple[int, dict[str, str]]:
-    first, *lines = text.decode("latin-1").split("\r\n")
-    pairs = (line.partition(":") for line in lines if line)
-    return int(first.split()[1]), {name.strip().lower(): value.strip().lower() for name, _, value in pairs}
+class _Arriving(asyncio.Protocol):
+    """What has come of an answer and was not read yet."""
 
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._ended: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
 
-async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-        yield (await reader.readexactly(size + 2))[:-2]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # other event loops have classes of their own
 
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        if len(self._unread) > _MOST_UNREAD and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
 
-async def _rest(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while part := await reader.read(1 << 16):
-        yield part
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = exc or EOFError("it ended the connection too early")
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _more(self) -> None:
+        """Wait until more has come."""
+        if self._ended is not None:
+            raise self._ended
+        assert self._transport is not None
+        self._transport.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Read the status and the headers, whose names and values are in small letters."""
+        while (end := self._unread.find(b"\r\n\r\n")) < 0:
+            await self._more()
+        first, *lines = self._unread[:end].decode("latin-1").split("\r\n")
+        del self._unread[: end + 4]
+        pairs = (line.partition(":") for line in lines if line)
+        return int(first.split()[1]), {name.strip().lower(): value.strip().lower() for name, _, value in pairs}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Read a body in chunks; what has come by now is one piece."""
+        while True:
+            whole, is_last = self._take_chunks()
+            if whole:
+                yield whole
+            if is_last:
+                return
+            if not whole:
+                await self._more()
+
+    def _take_chunks(self) -> tuple[bytes, bool]:
+        """Return what all chunks hold that have come whole, and whether the last was among them."""
+        unread, taken, start = self._unread, bytearray(), 0
+        is_last = False
+        while not is_last and (line := unread.find(b"\r\n", start)) >= 0:
+            size = int(unread[start:line].split(b";")[0], 16)
+            is_last = size == 0
+            if not is_last and len(unread) < line + 4 + size:
+                break
+            taken += unread[line + 2 : line + 2 + size]
+            start = line + 4 + size
+        del unread[:start]
+        return bytes(taken), is_last
+
+    async def rest(self) -> AsyncIterator[bytes]:
+        """Read a body that ends with the connection."""
+        while True:
+            if self._unread:
+                part = bytes(self._unread)
+                self._unread.clear()
+                yield part
+            try:
+                await self._more()
+            except EOFError:
+                if not self._unread:
+                    return

@@ -85,7 +85,8 @@ class Service:
                 yield TextEvent(_rendered(prompt, lease.runner.image_mark))
                 yield FinalEvent("stop")
                 return
-            prompt = await asyncio.to_thread(self._with_plain_images, prompt)
+            if prompt.images:
+                prompt = await asyncio.to_thread(self._with_plain_images, prompt)
             said: list[str] = []
             events = write(layout, lease.runner, prompt, sampling)
             async with aclosing(events):
@@ -180,8 +181,6 @@ class Service:
 
     def _with_plain_images(self, prompt: Prompt) -> Prompt:
         """Unpack the images, now that there is a slot: those of requests that wait stay as they were sent."""
-        if not prompt.images:
-            return prompt
         return replace(prompt, images=tuple(plain_all(prompt.images, self.settings.max_pixels)))
 
     def _schema(self, request: GenerationRequest) -> dict[str, Any] | None:

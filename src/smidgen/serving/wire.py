@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from smidgen.serving.settings import ServingSettings
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 T = TypeVar("T")
 Fields = TypeVar("Fields", bound="Body")
 
@@ -136,7 +138,7 @@ def dumps(value: Any) -> str:
         >>> dumps({"text": "é\ud800", "n": [1, 2]})
         '{"text":"é�","n":[1,2]}'
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _ENCODE(value)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _has_surrogates(text) else text
 
 

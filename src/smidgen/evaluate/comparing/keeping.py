@@ -13,9 +13,9 @@ from smidgen.data.remembering import Notebook
 from smidgen.models.files import atomic_write, make_folder
 
 FOLDER = "comparisons"
-"""Folder of the store that holds one folder per comparison."""
+"""Folder of the store that holds one folder for everything that was asked in the same way."""
 
-_RESULT, _EARLIER, _NOTES = "comparison.json", "earlier.json", "notes.jsonl"
+_NOTES = "notes.jsonl"
 
 
 class Kept:
@@ -23,6 +23,7 @@ class Kept:
 
     Args:
         root: The model store's folder.
+        asked: What the answers are known by; comparisons that differ in the rest share them.
         key: What the comparison is known by: everything that its figures depend on.
         fresh: Begin anew where the last one is whole; one that was stopped goes on.
 
@@ -32,34 +33,35 @@ class Kept:
         scores: Folder of what was scored, shared with other comparisons unless everything is measured anew.
     """
 
-    def __init__(self, root: Path, key: str, *, fresh: bool) -> None:
-        self.folder = make_folder(root / FOLDER / key)
-        self.notebook = Notebook(self.folder / _NOTES)
+    def __init__(self, root: Path, asked: str, key: str, *, fresh: bool) -> None:
+        self._folder = make_folder(root / FOLDER / asked)
+        self._result, self._earlier = (self._folder / f"{key}{end}.json" for end in ("", "-earlier"))
+        self.notebook = Notebook(self._folder / _NOTES)
         begun = self.notebook.known.get("begun")
-        result = _read(self.folder / _RESULT)
+        result = _read(self._result)
         whole = begun is not None and result is not None and result.get("created") == begun[0]
         if begun is None or (fresh and whole):
             self._begin_anew(fresh)
             begun = self.notebook.known["begun"]
         self.created: str = begun[0]
-        self.scores = (self.folder if begun[1] else root) / "scores"
+        self.scores = (self._folder if begun[1] else root) / "scores"
 
     def _begin_anew(self, fresh: bool) -> None:
-        if (self.folder / _RESULT).is_file():
-            (self.folder / _RESULT).replace(self.folder / _EARLIER)
-        (self.folder / _NOTES).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "scores", ignore_errors=True)
-        self.notebook = Notebook(self.folder / _NOTES)
+        if self._result.is_file():
+            self._result.replace(self._earlier)
+        (self._folder / _NOTES).unlink(missing_ok=True)
+        shutil.rmtree(self._folder / "scores", ignore_errors=True)
+        self.notebook = Notebook(self._folder / _NOTES)
         self.notebook.keep("begun", [datetime.now(UTC).isoformat(), fresh])
 
     @property
     def earlier(self) -> dict[str, Any] | None:
         """What the comparison before this one found; None where there was none."""
-        return _read(self.folder / _EARLIER)
+        return _read(self._earlier)
 
     def finish(self, plain: Mapping[str, Any]) -> None:
         """Keep the whole result."""
-        atomic_write(self.folder / _RESULT, json.dumps(plain, default=str))
+        atomic_write(self._result, json.dumps(plain, default=str))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -50,15 +50,22 @@ class Plan:
     threads: int | None
 
     @property
+    def asked(self) -> str:
+        """What the answers are known by: everything that they and their speed depend on."""
+        setting = self.setting
+        parts: list[Any] = [setting.rounds, setting.tokens, setting.seed, self.threads]
+        parts += [[each.identity for each in self.contestants], [prompt.text for prompt in self.prompts]]
+        return _digest(parts)
+
+    @property
     def key(self) -> str:
         """What the comparison is known by: everything that its figures depend on."""
         from smidgen.evaluate.tasks import question_keys
 
         known = asdict(replace(self.setting, fresh=False, max_memory=None, texts=()))
-        parts: list[Any] = [known, self.threads, [text.sha256 for text in self.texts]]
-        parts += [[each.identity for each in self.contestants], self.referee.identity if self.referee else None]
-        parts += [[prompt.to_dict() for prompt in self.prompts], [question_keys(exam) for exam in self.exams]]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+        parts: list[Any] = [known, self.asked, [text.sha256 for text in self.texts]]
+        parts += [self.referee.identity if self.referee else None, [prompt.to_dict() for prompt in self.prompts]]
+        return _digest([*parts, [question_keys(exam) for exam in self.exams]])
 
     @property
     def asking(self) -> Asking:
@@ -86,11 +93,15 @@ class _Found:
     together: bool = True
 
 
+def _digest(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
 def run(plan: Plan, progress: Progress) -> Comparison:
     """Measure what is not kept yet, and put everything together."""
     from smidgen.models.store import default_root
 
-    kept = Kept(default_root(), plan.key, fresh=plan.setting.fresh)
+    kept = Kept(default_root(), plan.asked, plan.key, fresh=plan.setting.fresh)
     _machine(kept)
     scoring = Scoring(plan.texts, plan.setting.windows, plan.exams, plan.threads, kept.scores)
     found = _Found({}, {}, {}, {}, {}, {})

@@ -77,7 +77,7 @@ class Remote:
     def _answer(self, path: str, asked: Mapping[str, Any], options: GenerationOptions) -> Generator[Chunk, None, None]:
         if self._server.closed:
             raise EngineFailed("The engine is closed.", remedy="Open another one.")
-        fields = _ollama_fields(options, self._context) if self._speaks_ollama else _openai_fields(options)
+        fields = _ollama_fields(options, self._context) if self._speaks_ollama else self._openai_fields(options)
         request = {"model": self._server.facts.model, "stream": True, **asked, **fields}
         end, times = _Part(), [time.perf_counter()]
         pieces = 0
@@ -97,6 +97,10 @@ class Remote:
         first = times[1] if pieces else time.perf_counter()
         metrics = Metrics(end.prompt or 0, generated, first - times[0], times[-1] - first if pieces else 0.0, 0.0)
         yield Chunk("", True, end.reason, metrics)
+
+    def _openai_fields(self, options: GenerationOptions) -> dict[str, Any]:
+        """Translate options into what every server of OpenAI's protocol understands."""
+        return openai_fields(options)
 
     def _parts(self, lines: Iterator[str]) -> Iterator[_Part]:
         """Read the answer's pieces."""
@@ -154,7 +158,8 @@ def _ollama_fields(options: GenerationOptions, context: int | None) -> dict[str,
     return {"options": values | ({"num_ctx": context} if context else {})}
 
 
-def _openai_fields(options: GenerationOptions) -> dict[str, Any]:
+def openai_fields(options: GenerationOptions) -> dict[str, Any]:
+    """Translate options into the fields of OpenAI's protocol."""
     values: dict[str, Any] = {"temperature": options.temperature, "top_p": options.top_p}
     values |= {"presence_penalty": options.presence_penalty, "frequency_penalty": options.frequency_penalty}
     values |= {"max_tokens": options.num_predict} if options.num_predict >= 0 else {}

@@ -26,7 +26,7 @@ def timestamp(seconds: float) -> str:
         '1970-01-01T00:00:00.500000Z'
     """
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC) if math.isfinite(seconds) else _FOREVER
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def listed(model: ServedModel) -> dict[str, Any]:

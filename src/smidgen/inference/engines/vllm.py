@@ -1,0 +1,185 @@
+"""vLLM, for machines with a GPU: its server is started here, or one that runs already is named by its address."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from smidgen.errors import EngineFailed, InvalidInput, MissingExtra, ReferenceNotFound, Unsupported
+from smidgen.inference.child import Child
+from smidgen.inference.engines.remote import Remote
+from smidgen.inference.options import GenerationOptions
+from smidgen.inference.remote_address import is_address
+from smidgen.inference.remote_server import RemoteServer
+from smidgen.inference.speculation import SpeculationRequest
+
+PROGRAM = "SMIDGEN_VLLM"
+"""Environment variable with the path of a vllm program to use."""
+
+MODEL, ADAPTER = "model", "adapter"
+"""The names that the started server knows the model by, and the model with its adapter."""
+
+_CHILD = "smidgen.inference.engines._vllm_child"
+_PATIENCE = 1800.0
+
+
+class Vllm(Remote):
+    """A model run by vLLM.
+
+    The package vllm is not part of smidgen: ``pip install vllm`` on a machine with a GPU. Memory of the GPU is
+    divided as vLLM does by default.
+
+    Args:
+        path: A folder in the transformers layout or a GGUF, for which a server is started; or the address of a server
+            that runs already, ``http://host:8000/v1/model``.
+        threads: Not used: vLLM computes on the GPU.
+        context: Tokens that the context holds; what the model was trained for where None.
+        adapters: A LoRA as PEFT's folder; at most one.
+        speculation: How tokens are guessed ahead; with "auto" not at all, since nothing was measured here.
+
+    Raises:
+        MissingExtra: vLLM is not installed.
+        ReferenceNotFound: There is no such file, folder or program.
+        EngineFailed: vLLM refuses the model; the message holds its last words.
+        SourceUnavailable: The server at the address does not answer.
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        adapters: Sequence[Path] = (),
+        speculation: SpeculationRequest | None = None,
+    ) -> None:
+        self._child: Child | None = None
+        self._held: dict[str, Any] = {}
+        self._context = context
+        if is_address(path):
+            self._server = RemoteServer(str(path))
+            return
+        command = arguments(path, context, adapters, speculation)
+        key = secrets.token_hex(16)
+        started = time.perf_counter()
+        self._child = Child(_CHILD, f"loading {Path(str(path)).name} with vLLM")
+        try:
+            self._child.send(command=[*_program(), *command], key=key)
+            address: str = self._child.receive()["address"]
+            self._wait_until_healthy(address)
+            self._server = RemoteServer(f"{address}/v1/{ADAPTER if adapters else MODEL}", key=key)
+        except BaseException:
+            self._child.close()
+            raise
+        self._child.purpose = f"running {Path(str(path)).name} with vLLM"
+        self.load_seconds = time.perf_counter() - started
+
+    def hold_to(self, schema: Mapping[str, Any] | None) -> None:
+        """Hold the answers from now on to a JSON schema; None lets them be free."""
+        held = {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema or {}), "strict": True}}
+        self._held = {} if schema is None else {"response_format": held}
+
+    def resident_bytes(self) -> int:
+        """Return the memory, beside the GPU's, that the started server holds; 0 for one that is only asked."""
+        return self._child.resident_bytes() if self._child is not None else 0
+
+    def close(self) -> None:
+        """End the started server. May be called again."""
+        super().close()
+        if self._child is not None:
+            self._child.close()
+
+    def _openai_fields(self, options: GenerationOptions) -> dict[str, Any]:
+        """Translate options into OpenAI's fields and those that vLLM has beyond them."""
+        more: dict[str, Any] = {"top_k": options.top_k or -1, "min_p": options.min_p}
+        if options.repeat_penalty != 1:
+            more["repetition_penalty"] = options.repeat_penalty
+        return super()._openai_fields(options) | more | self._held
+
+    def _wait_until_healthy(self, address: str) -> None:
+        child = self._child
+        assert child is not None
+        end = time.monotonic() + _PATIENCE
+        with httpx.Client(trust_env=False, timeout=10.0) as client:
+            while time.monotonic() < end:
+                if child.process.poll() is not None:
+                    raise EngineFailed(f"vLLM cannot load the model: {child.cause() or child.last_words()}")
+                try:
+                    if client.get(f"{address}/health").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass  # the port is not open yet
+                time.sleep(0.05)
+        raise EngineFailed(f"vLLM was not ready after {_PATIENCE:.0f} s.")
+
+
+def arguments(
+    path: Path | str | None, context: int | None, adapters: Sequence[Path], speculation: SpeculationRequest | None
+) -> list[str]:
+    """Return the arguments of ``vllm`` that serve a model so.
+
+    Raises:
+        InvalidInput: No model is named.
+        ReferenceNotFound: There is no such file or folder.
+        Unsupported: vLLM takes no such adapters.
+    """
+    if path is None:
+        raise InvalidInput(
+            "The engine vllm needs a model.", remedy="Give a folder, a .gguf file or a server's address."
+        )
+    place = Path(path)
+    if not place.exists():
+        raise ReferenceNotFound(f"There is no file or folder {str(path)!r}.", remedy="Check the path.")
+    words = ["serve", str(place), "--served-model-name", MODEL]
+    if context is not None:
+        words += ["--max-model-len", str(context)]
+    if len(adapters) > 1 or any(not (Path(each) / "adapter_config.json").is_file() for each in adapters):
+        raise Unsupported(
+            "vLLM puts one LoRA on a model, as PEFT's folder.",
+            remedy="Merge the adapters into the model: smidgen merge.",
+        )
+    for each in adapters:
+        rank = json.loads((Path(each) / "adapter_config.json").read_text(encoding="utf-8")).get("r", 16)
+        words += ["--enable-lora", "--max-lora-rank", str(max(8, rank)), "--lora-modules", f"{ADAPTER}={each}"]
+    guessing = _speculative(speculation)
+    return words + (["--speculative-config", json.dumps(guessing)] if guessing else [])
+
+
+def _speculative(asked: SpeculationRequest | None) -> dict[str, Any] | None:
+    """Return vLLM's description of how tokens are guessed ahead."""
+    ways = () if asked is None or asked.mode == "auto" else asked.candidates
+    if not ways:
+        return None
+    way = ways[0]
+    if way.kind == "draft":
+        return {"model": way.draft, "num_speculative_tokens": way.tokens}
+    return {"method": "ngram", "num_speculative_tokens": way.tokens, "prompt_lookup_max": way.match}
+
+
+def _program() -> list[str]:
+    """Return the words that start vLLM's command line."""
+    named = os.environ.get(PROGRAM)
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise ReferenceNotFound(f"There is no program {named!r}.", remedy=f"Unset {PROGRAM}.")
+        return [found]
+    if importlib.util.find_spec("vllm") is not None:
+        return [sys.executable, "-m", "vllm.entrypoints.cli.main"]
+    installed = shutil.which("vllm")
+    if installed is None:
+        raise MissingExtra(
+            "The engine vllm needs the package 'vllm'.",
+            remedy="Install it on a machine with a GPU: pip install vllm",
+        )
+    return [installed]
