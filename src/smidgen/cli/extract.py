@@ -12,7 +12,7 @@ import typer
 
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen, print_json
-from smidgen.errors import InvalidInput, ItemsFailed, SmidgenError
+from smidgen.errors import InvalidInput, ItemsFailed
 
 _SHOWN = 12
 
@@ -151,7 +151,9 @@ def _end(screen: Screen, rows: Sequence[Mapping[str, Any]], as_json: bool) -> No
     elif not screen.json:
         _show(screen, rows)
     if len(rows) == 1 and failed:
-        raise _single(failed[0]["error"])
+        from smidgen.documents.batch import failure
+
+        raise failure(failed[0]["error"])
     if failed:
         error = ItemsFailed(
             f"{len(failed)} of {len(rows)} documents failed.", remedy="Each has its error row; the rest is done."
@@ -159,16 +161,6 @@ def _end(screen: Screen, rows: Sequence[Mapping[str, Any]], as_json: bool) -> No
         if screen.json:
             raise typer.Exit(error.exit_code)
         raise error
-
-
-def _single(error: Mapping[str, Any]) -> SmidgenError:
-    """Return the one document's error as the command's own."""
-    import smidgen.errors
-
-    kind = getattr(smidgen.errors, str(error["type"]), InvalidInput)
-    found: SmidgenError = SmidgenError.__new__(kind)
-    SmidgenError.__init__(found, error["message"], remedy=error["remedy"])
-    return found
 
 
 def _show(screen: Screen, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -184,8 +176,16 @@ def _show(screen: Screen, rows: Sequence[Mapping[str, Any]]) -> None:
                 "-" if each["value"] is None else f"{each['confidence']:.0%}",
             )
             for path, each in row["fields"].items()
+            if "[" not in path
         ]
         screen.table(columns, cells, title=row["path"])
+        for name, rows_found in row["data"].items():
+            if isinstance(rows_found, list) and rows_found:
+                screen.table(
+                    tuple(rows_found[0]),
+                    [tuple("" if cell is None else cell for cell in each.values()) for each in rows_found],
+                    title=name,
+                )
         for fault in row["faults"]:
             screen.warn(f"{row['path']}: {fault}")
     if len(rows) > 1:

@@ -49,7 +49,7 @@ def assign(
             continue
         chosen[path] = (best, _probability(pools[path]))
         for other in list(waiting):
-            if not _mean_the_same(by_path[path], by_path[other]):
+            if _exclude_each_other(by_path[path], by_path[other]):
                 pools[other] = [each for each in pools[other] if not _taken(each, best)]
                 if not pools[other]:
                     waiting.discard(other)
@@ -72,8 +72,10 @@ def _supported(ranked: Sequence[Ranked]) -> list[Ranked]:
     return sorted(lifted, key=lambda each: -each.logit)
 
 
-def _mean_the_same(one: Field, other: Field) -> bool:
-    return one.concept is not None and one.concept is other.concept and one.kind == other.kind
+def _exclude_each_other(one: Field, other: Field) -> bool:
+    """Say whether a value cannot be that of both fields; a sum holds its currency, and two names may mean the same."""
+    same = one.concept is not None and one.concept is other.concept and one.kind == other.kind
+    return not same and "currency" not in (one.kind, other.kind)
 
 
 def _taken(ranked: Ranked, best: Ranked) -> bool:

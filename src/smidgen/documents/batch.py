@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smidgen import errors
 from smidgen.documents.readers import suffixes
 from smidgen.documents.worker import described
 from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound, SmidgenError
@@ -81,6 +82,14 @@ def documents(names: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def failure(failed: Mapping[str, Any]) -> SmidgenError:
+    """Return what went wrong in a worker as the error that it was there."""
+    kind = getattr(errors, str(failed["type"]), InvalidInput)
+    error: SmidgenError = kind.__new__(kind)
+    SmidgenError.__init__(error, failed["message"], remedy=failed["remedy"])
+    return error
+
+
 class Workers:
     """Processes that extract, one document each at a time. A context manager.
 
@@ -111,7 +120,7 @@ class Workers:
         child = self._idle.get()
         try:
             child = child or self._started()
-            child.send(path=str(path), pages=self._job.pages, overlay=self._job.overlay)
+            child.send(path=str(path), name=name or path.name, pages=self._job.pages, overlay=self._job.overlay)
             answer = child.receive()
         except SmidgenError as error:
             if child is not None:
@@ -140,14 +149,17 @@ class Workers:
         answer = child.receive()
         if "failed" in answer:
             child.kill()
-            failed = answer["failed"]
-            raise InvalidInput(failed["message"], remedy=failed["remedy"])
+            raise failure(answer["failed"])
         return child
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *ending: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes that are idle. May be called again."""
         for _ in range(self._count):
             with suppress(queue.Empty):
                 child = self._idle.get_nowait()

@@ -19,6 +19,7 @@ WORDED = frozenset({"text", "person", "organisation", "address"})
 _INLINE_COLON, _INLINE, _RIGHT, _BELOW, _NEXT = 1.0, 0.95, 0.93, 0.84, 0.5
 _INLINE_WORDS = 0.55
 _REACH = 2.4
+_SHARE = 0.4
 _HEADER_COLUMNS = 2
 
 
@@ -150,7 +151,7 @@ class Pointing:
                 continue
             if any(not segment.text[: each.begin].strip(" .-*") for each in self._at(segment)):
                 break
-            values = self._whole(segment, kind)
+            values = [each for each in self._whole(segment, kind) if name in WORDED or _fills(each)]
             if name in WORDED and ":" in segment.text[:-1]:
                 break
             apart = abs(segment.box.left - label.box.left)
@@ -168,6 +169,11 @@ class Pointing:
     def _continued(self, candidate: Candidate, name: str) -> Candidate:
         """Give an address the lines that follow it."""
         return Address().following(candidate, self._layout) if name == "address" else candidate
+
+
+def _fills(candidate: Candidate) -> bool:
+    """Say whether a value is most of its segment: what stands under a label is the value alone, or nearly so."""
+    return candidate.end - candidate.begin >= _SHARE * len(candidate.segment.text)
 
 
 def _moved(span: Span, by: int) -> Span:

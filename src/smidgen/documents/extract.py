@@ -83,7 +83,8 @@ class Extractor:
         faults, found = _checked(self.wanted, found)
         ordered = {field.path: found[field.path] for field in self.wanted.fields}
         ordered |= {path: each for path, each in found.items() if path not in ordered}
-        data = nested(ordered, tuple(table.path for table in self.wanted.tables))
+        named = nested(ordered, tuple(table.path for table in self.wanted.tables))
+        data = {name: named[name] for name in self.wanted.schema["properties"] if name in named}
         name = None if self.chooser is None else self.chooser.name
         return Extraction(
             file.name, ordered, data, tuple(gathered.sheets), faults, name, time.process_time() - began

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from smidgen.documents.layout import Layout, Segment
 from smidgen.documents.page import Box, around
-from smidgen.documents.vocabulary import Concept, concepts, near, placed_tokens
+from smidgen.documents.vocabulary import NUMBER, Concept, concepts, near, placed_tokens
 
 _WEAK = 0.62
 _FUZZY = 0.9
@@ -140,6 +140,8 @@ class Labels:
             weight *= 0.5
         if (begin and text[begin - 1] in "@./-&'") or (not colon and follows in ("@", "'", "&") and follows):
             return None
+        if length == 1 and placed[index][0] == NUMBER and not colon and not re.match(r"\W*\w*\d", text[end:]):
+            return None  # "No" may be an answer as well
         entry = self._entries[tuple(word for word, _ in spelled[index : index + length])]
         return Label({name: weight * own for name, own in entry.items()}, segment, begin, end, colon)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOST_PIXELS_LONG = 2200
 """Pixels of a page's longer side that are looked at; 190 dots per inch of an A4 page."""
 
+_DETECTED = 1600
 _UPRIGHT_SCORE = 0.88
 _PROBES = 5
 _TALL = 1.5
@@ -56,6 +57,9 @@ class Ocr:
             params={
                 "Global.log_level": "critical",
                 "Global.max_side_len": MOST_PIXELS_LONG,
+                # Words are looked for at this size; small pictures are not made larger for it.
+                "Det.limit_type": "max",
+                "Det.limit_side_len": _DETECTED,
                 f"{runtime}.intra_op_num_threads": threads,
                 f"{runtime}.inter_op_num_threads": 1,
             }

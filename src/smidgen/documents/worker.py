@@ -6,6 +6,7 @@ happens to one document.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def _extractor(request: dict[str, Any]) -> Extractor:
 
 def _answer(extractor: Extractor, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        file = File.at(request["path"])
+        file = replace(File.at(request["path"]), name=request["name"])
         found = extractor.extract(file, pages=request["pages"])
         if request["overlay"] is not None:
             write_overlay(file, found, extractor.reader, Path(request["overlay"]))

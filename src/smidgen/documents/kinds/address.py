@@ -36,9 +36,11 @@ _OTHER = re.compile(
     r"iban|bic|"
     r"qty|amount|cashier|time|"
     r"bill|document|member|customer|tva|btw|kvk|siret|ust)\b|@|\d[.,]\d{2}\b|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}|"
-    r"\d{2}:\d{2}"
+    r"\d{2}:\d{2}|^\W*\d+ ?[xX] "
 )
 _MOST_LINES = 5
+_BEGINS = 0.5
+"""How much a line must look like part of an address to begin one: a figure before a word is not enough."""
 
 
 def address_likeness(text: str) -> float:
@@ -75,7 +77,7 @@ class Address:
         used: set[tuple[int, int]] = set()
         rank = 0
         for segment in layout.segments:
-            if (segment.line, segment.index) in used or address_likeness(segment.text) < 0.45:
+            if (segment.line, segment.index) in used or address_likeness(segment.text) < _BEGINS:
                 continue
             block = grown(segment, layout)
             used |= {(each.line, each.index) for each in block}

@@ -33,7 +33,7 @@ _LANGUAGES = (
 )
 _FIGURES = re.compile(
     r"(?<!\d)(?<!\d[.,/])(?P<first>\d{1,2})\s?(?P<mark>[/.\-])\s?(?P<second>\d{1,2})\s?(?P=mark)\s?"
-    r"(?P<year>\d{4}|\d{2})(?!\d)(?!/\d)"
+    r"(?P<year>\d{4}(?=\d\d:\d\d)|(?:\d{4}|\d{2})(?!\d))(?!/\d)"
 )
 _YEAR_FIRST = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d{2})\s?(?P<mark>[/.\-])\s?(?P<second>\d{1,2})\s?(?P=mark)\s?(?P<first>\d{1,2})(?!\d)"

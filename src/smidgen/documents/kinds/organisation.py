@@ -95,11 +95,11 @@ def _named_parts(text: str) -> list[tuple[int, int]]:
 def _likeness(segment: Segment, layout: Layout, rank: int) -> float:
     """Return how much a segment's place and look speak for an issuer's name, as log-odds."""
     depth = segment.box.top / max(1.0, layout.page.height)
-    likely = -3.2
+    likely = -2.9
     likely += {0: 1.6, 1: 1.1, 2: 0.7, 3: 0.4}.get(rank, 0.0)
     likely += 0.5 if rank < _REACH else -0.4 if depth < 0.85 else 0.0
     likely += max(0.0, min(2.0, 2.2 * (segment.box.height / layout.height - 1.15)))
-    under = layout.below(segment.box, 2.2)
+    under = layout.below(segment.box, 2.6)
     if under:
         likely += 1.2 * max(address_likeness(each.text) for each in under[:2])
         likely += 0.3 if _LEGAL.search(under[0].text) and rank == 0 and not _LEGAL.search(segment.text) else 0.0
