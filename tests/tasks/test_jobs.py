@@ -141,7 +141,7 @@ def test_code_is_taken_out_of_an_answer_and_run(scripted):
 
 
 def test_a_completion_ends_with_the_part_it_completes(scripted):
-    model = scripted(answer=lambda turns, manner: "    return a + b\n\nprint(add(1, 2))")
+    model = scripted(answer=lambda turns, manner: "\n    return a + b\n\nprint(add(1, 2))")
     assert tasks.code("def add(a, b):\n", model=model, do="complete")["code"] == "def add(a, b):\n    return a + b\n"
 
 

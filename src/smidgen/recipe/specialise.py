@@ -100,7 +100,8 @@ class Specialised:
         task: The task with the options that the model was made for.
         figures: What was measured on rows that training has not seen.
         bytes: Size of the model's file.
-        seconds: Processor seconds of training and making; 0 where they were done before.
+        seconds: Processor seconds of training and making; 0 where nothing was trained.
+        folder: Where the trained weights, what they were trained on and the report lie; None where nothing was trained.
     """
 
     name: str
@@ -108,12 +109,13 @@ class Specialised:
     figures: dict[str, Any]
     bytes: int
     seconds: float
+    folder: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {name: getattr(self, name) for name in ("name", "figures", "bytes", "seconds")} | {
-            "options": profile.options_of(self.task)
-        }
+        facts = {name: getattr(self, name) for name in ("name", "figures", "bytes", "seconds")}
+        folder = None if self.folder is None else str(self.folder)
+        return facts | {"folder": folder, "options": profile.options_of(self.task)}
 
 
 def specialise(
@@ -153,9 +155,10 @@ def specialise(
     lessons = read_lessons(task, read_records(data))
     task = _with_labels(task, lessons)
     taught, held = divided(lessons, how)
-    began = time.process_time()
+    began, folder = time.process_time(), None
     if how.train:
         file = _trained(task_name, task, taught, how, store, progress)
+        folder = file.parent
         _take_in(file, name, store, progress)
     else:
         _copy(how, name, store, progress)
@@ -165,7 +168,7 @@ def specialise(
     if isinstance(task, LabelTask):
         task = replace(task, calibration=calibration)
     size = sum(path.stat().st_size for path in stored.paths.values() if path.suffix == ".gguf")
-    return Specialised(stored.name, task, figures, size, seconds)
+    return Specialised(stored.name, task, figures, size, seconds, folder)
 
 
 def read_lessons(task: Task, records: Sequence[Record]) -> list[Lesson]:

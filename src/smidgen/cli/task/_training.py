@@ -125,4 +125,6 @@ def _show(name: str, made: Specialised, screen: Screen) -> None:
         rows.append(("right answers", f"{figures['nats_per_character']:.3f} nats per character"))
     rows += [("texts per second", f"{figures['texts_per_second']:.1f}"), ("time", format_duration(made.seconds))]
     screen.table((name, "on rows that training has not seen"), rows)
+    if made.folder is not None:
+        screen.text(f"Weights, lessons and report: {made.folder}")
     screen.text(f"Use it: smidgen task {name} 'A text'")

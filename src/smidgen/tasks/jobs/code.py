@@ -72,7 +72,7 @@ class Code(Task):
         for piece in self._pieces(text, model):
             written += piece
             yield piece
-        code = None if self.do == "explain" else text + written if self.do == "complete" else block_of(written)
+        code = None if self.do == "explain" else text.rstrip() + written if self.do == "complete" else block_of(written)
         result: dict[str, Any] = {"text": written.strip("\n"), "code": code}
         return result | ({"outcome": _ran(code)} if self.run_it and code is not None else {})
 
@@ -90,7 +90,7 @@ class Code(Task):
             return
         # The answer begins with the code, so that the model can only go on with it. What is left at the margin begins
         # something new: the part that was to be completed has ended.
-        begun, written = f"```{self.language.lower()}\n{text}", ""
+        begun, written = f"```{self.language.lower()}\n{text.rstrip()}", ""
         for piece in model.write(self.turns(text), Manner(self.tokens, stops=("```",), begun=begun)):
             place = _end_of_part(written + piece, text)
             if place is not None:
