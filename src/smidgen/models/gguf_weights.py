@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import DamagedFile, Unsupported
 from smidgen.models import experts, families, uneven, uneven_gguf
 from smidgen.models.checkpoint import gguf
+from smidgen.models.model import PackedTensor
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,29 @@ class GgufWeights:
                 weight /= factor
             found[name] = weight
         return found
+
+    def packed(self, name: str) -> PackedTensor | None:
+        """Return a matrix's bytes with its rows in the module's order.
+
+        None where no number format of smidgen reads them, or where the module's values are not theirs.
+
+        Args:
+            name: State-dictionary name.
+        """
+        import torch
+
+        from smidgen import formats
+
+        stored = self.stored.get(name)
+        if stored is None or len(stored.shape) != 2 or self.family.gguf_factor(name, self.file.metadata) != 1:
+            return None
+        kinds = (formats.find(each) for each in formats.names())
+        kind = next((each for each in kinds if each.ggml_type == stored.type), None)
+        if not isinstance(kind, formats.BlockFormat):
+            return None
+        order = self.family.gguf_rows(name, uneven.row_config(self.config, self.family.anatomy(self.config), name))
+        data = stored.data if order is None else stored.data[torch.argsort(order).numpy()]
+        return PackedTensor(kind.name.lower(), torch.from_numpy(data.copy()), (stored.shape[0], stored.shape[1]))
 
     def _check(self) -> None:
         """Check that the file holds the tensors that its metadata promise, in their shapes, and no others."""

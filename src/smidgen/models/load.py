@@ -143,7 +143,7 @@ def read_gguf(path: Path, dtype: torch.dtype) -> Model:
         licence=licence if isinstance(licence, str) else None,
         base_model=published_as(metadata),
     )
-    return Model(module, model_tokenizer, family, Lineage(origin))
+    return Model(module, model_tokenizer, family, Lineage(origin), as_read=weights.packed)
 
 
 def _uneven_module(folder: Path, dtype: torch.dtype) -> Any:

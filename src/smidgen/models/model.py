@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,10 @@ class PackedTensor:
     inputs: float | None = None
 
 
+def _nothing(name: str) -> None:
+    """Know of no bytes."""
+
+
 @dataclass(frozen=True)
 class Model:
     """What every pass takes and returns. A pass never changes the model that it was given.
@@ -45,6 +49,8 @@ class Model:
         lineage: Where it came from and what was done to it.
         packed: Weights that already have their final bytes, by state-dictionary name; the module then holds
             the same values as floats.
+        as_read: Returns the bytes that a matrix had in the file it was read from, by its state-dictionary name; None
+            where there are none. They stay with the model when its weights change: see `original`.
     """
 
     module: Any
@@ -52,6 +58,7 @@ class Model:
     family: Family
     lineage: Lineage
     packed: Mapping[str, PackedTensor] = field(default_factory=dict)
+    as_read: Callable[[str], PackedTensor | None] = field(default=_nothing, compare=False)
 
     @property
     def config(self) -> Any:
@@ -79,6 +86,18 @@ class Model:
         """Return one parameter by its state-dictionary name."""
         parameter: torch.Tensor = self.module.get_parameter(name)
         return parameter
+
+    def original(self, name: str) -> PackedTensor | None:
+        """Return the bytes that a matrix was read from where it still has exactly their values, else None."""
+        import torch
+
+        from smidgen import formats
+
+        found = self.as_read(name)
+        if found is None or found.shape != self.shape(name):
+            return None
+        values = formats.find(found.format).unpack(found.data)
+        return found if torch.equal(values, self.weight(name).detach().cpu().to(values.dtype)) else None
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one parameter."""

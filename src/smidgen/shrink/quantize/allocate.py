@@ -76,17 +76,21 @@ def choices(
         allowed: Names of the formats to consider; where None all block formats of at least `LOWEST_BITS`.
         progress: Receives one event per matrix.
 
+    A matrix that still is as a quantised file held it has the format it had there at no damage.
+
     Returns:
         By matrix name the choices on the Pareto front of bytes and damage, smallest first.
     """
     names = tuple(allowed) if allowed else _foreseeable()
     costs, off = _Costs(model, sensitivity), factors or {}
+    together = model.anatomy.stored_together()
+    joined = {name for members in together for name in members}
     table: dict[str, list[Choice]] = {}
     for members in track(_alike(model), "predicting damage", progress, unit="groups"):
         sampled = {name: costs.sample(name) for name in members}
         for name, found in _tried(model, sampled, names).items():
-            table[name] = [replace(choice, damage=choice.damage * off.get(name, 1.0)) for choice in found]
-    together = model.anatomy.stored_together()
+            found = [replace(choice, damage=choice.damage * off.get(name, 1.0)) for choice in found]
+            table[name] = found if name in joined else _with_original(model, name, found, allowed)
     fronts = {name: pareto_front(table[name]) for name in {*table}.difference(*together)}
     for members in together:
         # Experts that are stored as one have the formats on the front of what they cost together, in its order.
@@ -97,6 +101,15 @@ def choices(
                 key=lambda choice: order.index(choice.format),
             )
     return {name: fronts[name] for name in model.anatomy.matrices()}
+
+
+def _with_original(model: Model, name: str, found: list[Choice], allowed: Sequence[str] | None) -> list[Choice]:
+    """Put the bytes that a matrix was read from among its choices: they do no damage."""
+    original = model.original(name)
+    if original is None or (allowed and original.format not in allowed):
+        return found
+    others = [choice for choice in found if choice.format != original.format]
+    return [*others, Choice(original.format, original.data.numel(), 0.0)]
 
 
 def _summed(fronts: Sequence[Sequence[Choice]]) -> list[Choice]:
@@ -250,6 +263,9 @@ def allocate(
         return _allocate_groups(table, budget, together)
     if smallest_bytes(table) > budget:
         return None
+    finest = {name: front[-1] for name, front in table.items()}
+    if sum(choice.bytes for choice in finest.values()) <= budget:
+        return finest
     unit = max(1.0, budget / BUCKETS)
     size = int(budget / unit) + 1
     best = np.zeros(size)

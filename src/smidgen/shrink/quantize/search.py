@@ -70,7 +70,10 @@ class Trial:
         if (name, wanted) not in self._stored:
             hessian, _ = costs_of(self.model, self.sensitivity, name)
             weight, number_format = self.model.weight(name).detach().float(), formats.find(wanted)
-            if isinstance(number_format, formats.BlockFormat):
+            original = self.model.original(name)
+            if original is not None and original.format == wanted:
+                packed = original.data
+            elif isinstance(number_format, formats.BlockFormat):
                 packed = self.solver.solve(weight, hessian, number_format)
             else:
                 packed = number_format.quantize(weight, importance_of(hessian))

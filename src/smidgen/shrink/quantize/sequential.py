@@ -87,13 +87,30 @@ class SequentialPass:
     def store(self, names: Sequence[str], hessian: torch.Tensor | None) -> None:
         """Replace matrices that read the same input; those of one format are solved as one.
 
-        Those whose format learns from a matrix what all of its rows need are solved each by itself.
+        Those whose format learns from a matrix what all of its rows need are solved each by itself, and those that
+        still are as a file held them in that format keep its bytes.
         """
-        for format_name in dict.fromkeys(self.chosen[name] for name in names):
-            members = [name for name in names if self.chosen[name] == format_name]
+        anew = [name for name in names if not self._keep_original(name)]
+        for format_name in dict.fromkeys(self.chosen[name] for name in anew):
+            members = [name for name in anew if self.chosen[name] == format_name]
             together = [members] if formats.find(format_name).stands_alone else [[name] for name in members]
             for each in together:
                 self._store_alike(each, hessian, format_name)
+
+    def _keep_original(self, name: str) -> bool:
+        """Keep a matrix as it was read, where that is in the format that is asked for."""
+        if self.streamed is not None:
+            return False
+        found = self.model.original(name)
+        if found is None or found.format != self.chosen[name]:
+            return False
+        self.packed[name] = found
+        self._report(found.format)
+        return True
+
+    def _report(self, format_name: str) -> None:
+        self.done += 1
+        self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
 
     def _store_alike(self, members: Sequence[str], hessian: torch.Tensor | None, format_name: str) -> None:
         """Replace matrices that are solved as one."""
@@ -109,8 +126,7 @@ class SequentialPass:
                 _overwrite(weight, data, format_name)
             data = data if len(members) == 1 else data.clone()
             self.packed[name] = _packed(format_name, data, weight)
-            self.done += 1
-            self.progress(Event("quantizing", self.done, len(self.chosen), "matrices", format_name))
+            self._report(format_name)
 
     def _is_on_disk(self, name: str) -> bool:
         return bool(self.model.module.get_parameter(name).device.type == "meta")
