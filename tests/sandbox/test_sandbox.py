@@ -74,6 +74,12 @@ def test_a_program_that_waits_is_ended_by_the_clock():
 
 
 @on_linux
+def test_a_program_that_computes_has_its_processor_time_whatever_the_clock_says():
+    program = "import time\nbegin = time.process_time()\nwhile time.process_time() < begin + 0.5: pass"
+    assert sandbox.run(program, Limits(seconds=0.2)).passed
+
+
+@on_linux
 def test_what_holds_programs_here_is_enough():
     held = sandbox.protection()
     assert held.enough and held.processes == "seccomp" and held.network.startswith("seccomp")
