@@ -11,7 +11,6 @@ log-likelihood in nats, and the seconds of both. Exit code 1 where a pick differ
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,14 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from _harness import TOLERANCE, Harness, largest_difference, likelihoods
+
 from smidgen.inference.scoring import PromptScorer
 from smidgen.models.checkpoint import gguf, tokenizer
 from smidgen.models.sources import from_store
 from smidgen.models.store import Store
 
-TOLERANCE = 1e-3
-TASK = """task: choices
-dataset_path: json
+TASK = """dataset_path: json
 dataset_kwargs: {{data_files: {{test: {items}}}}}
 output_type: multiple_choice
 test_split: test
@@ -39,12 +38,6 @@ doc_to_target: gold
 metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 """
 Item = dict[str, Any]
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "OPENAI_API_KEY": "none",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 @contextmanager
@@ -69,9 +62,8 @@ def served() -> Iterator[str]:
 def by_harness(harness: str, model: str, items: list[Item], names: Path, texts: bool) -> list[list[float]]:
     """Return every choice's log-likelihood as the harness has it."""
     with tempfile.TemporaryDirectory() as folder, served() as address:
-        place = Path(folder)
-        (place / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
-        (place / "choices.yaml").write_text(TASK.format(items=place / "items.jsonl"), encoding="utf-8")
+        rows = Path(folder) / "items.jsonl"
+        rows.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
         given = {
             "model": model,
             "base_url": f"{address}/v1/completions",
@@ -79,13 +71,8 @@ def by_harness(harness: str, model: str, items: list[Item], names: Path, texts: 
             "tokenized_requests": not texts,
             "num_concurrent": 1,
         }
-        arguments = ",".join(f"{name}={value}" for name, value in given.items())
-        words = [harness, "--model", "local-completions", "--model_args", arguments, "--tasks", "choices"]
-        words += ["--include_path", folder, "--log_samples", "--output_path", str(place / "out"), "--batch_size", "4"]
-        subprocess.run(words, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
-        (samples,) = (place / "out").rglob("samples_choices_*.jsonl")
-        rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
-    return [[float(choice[0][0]) for choice in row["resps"]] for row in sorted(rows, key=lambda row: row["doc_id"])]
+        logged, _ = Harness(harness).samples("local-completions", given, {"choices": TASK.format(items=rows)})
+    return likelihoods(logged["choices"])
 
 
 def natively(path: Path, items: list[Item]) -> list[list[float]]:
@@ -112,18 +99,13 @@ def compared(items: list[Item], ours: list[list[float]], theirs: list[list[float
     """
     picks = [[row.index(max(row)) for row in table] for table in (ours, theirs)]
     right = [sum(pick == item["gold"] for pick, item in zip(each, items, strict=True)) for each in picks]
-    differences = [
-        abs(one - other)
-        for row, others in zip(ours, theirs, strict=True)
-        for one, other in zip(row, others, strict=True)
-    ]
     return {
         "items": len(items),
-        "choices": len(differences),
+        "choices": sum(map(len, ours)),
         "accuracy": right[0] / len(items),
         "harness_accuracy": right[1] / len(items),
         "same_picks": sum(one == other for one, other in zip(*picks, strict=True)),
-        "largest_difference": max(differences),
+        "largest_difference": largest_difference(ours, theirs),
     }
 
 
