@@ -134,6 +134,12 @@ def test_fields_of_any_schema_are_found_by_their_names(pdf):
     }
 
 
+def test_a_sum_asked_for_as_text_is_its_figures_as_printed(pdf):
+    schema = {"properties": {"total": {"type": "string"}, "discount": {"type": "string"}}}
+    found = found_in(pdf([[(40, 40, "Discount: -£ 2.00"), (40, 60, "Total: £ 1,048.00")]]), schema)
+    assert found.data == {"total": "1,048.00", "discount": "-2.00"}
+
+
 def test_one_value_is_not_given_to_two_fields(pdf):
     schema = {"properties": {"invoice_number": {"type": "string"}, "order_number": {"type": "string"}}}
     found = found_in(pdf([[(40, 40, "Order number: 7712-B")]]), schema)

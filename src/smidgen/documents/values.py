@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,10 @@ def converted(candidate: Candidate, field: Field) -> tuple[Any, str | None]:
             return (int(value), None) if float(value).is_integer() else (value, f"{value} is no whole number")
         return value, None
     if isinstance(value, float):
-        return " ".join(candidate.text.split()), None
+        # A sum as text is its figures as printed, without the currency.
+        figures = re.search(r"[-–(]?\d[\d.,' ]*", candidate.text)
+        plain = figures.group().strip(" .,'(-–") if figures else candidate.text
+        return f"-{plain}" if value < 0 else plain, None
     return str(value), None
 
 
