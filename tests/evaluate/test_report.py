@@ -291,3 +291,12 @@ def test_the_ways_that_were_weighed_are_shown(receipt):
     assert "29 of 30 layers0.1100.03100.141" in spoken(render(receipt))
     del receipt["predicted"]["mixes"]
     assert "29 of 30 layers" not in render(receipt)
+
+
+def test_weaknesses_are_named_the_weak_ones_first(receipt):
+    assert "--keep" in render(receipt)
+    strong = {"name": "turns", "value": 0.9, "unit": "share", "sentence": "It remembers.", "weak": False}
+    weak = {"name": "long_range", "value": 0.2, "unit": "share", "sentence": "It <forgets>.", "low": 0.1, "high": 0.4}
+    page = render(receipt | {"findings": [strong, weak | {"weak": True}]})
+    assert page.index("Long range") < page.index("Turns") and "It &lt;forgets&gt;." in page
+    assert "20% (10% to 40%)" in page

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound, SmidgenError
+from smidgen.recipe import shortcomings
 from smidgen.recipe.make import apply
 from smidgen.recipe.verify import verify
 
@@ -57,12 +58,59 @@ def test_a_copy_is_still_what_its_receipt_says(folder):
 
 
 @pytest.mark.parametrize("name", ["kl_mean", "same_top", "ppl_ratio"])
-def test_a_figure_that_is_not_true_is_noticed(folder, name):
+def test_a_figure_beyond_its_interval_is_noticed_and_one_within_is_not(folder, name):
+    width = next(check["tolerance"] for check in verify(folder).checks if check["name"].endswith(name))
+
+    def embellish(content, by):
+        content["quality"][0][name] += by * width
+
+    change(folder, lambda content: embellish(content, 0.9))
+    assert failed(folder) == []
+    change(folder, lambda content: embellish(content, 0.4))
+    assert failed(folder) == [f"held-out: {name}"]
+
+
+def test_the_interval_is_that_of_the_receipt(folder):
+    (one,) = [check for check in verify(folder).checks if check["name"].endswith("kl_mean")]
+    written = json.loads((folder / "receipt.json").read_text())["quality"][0]
+    assert one["tolerance"] == pytest.approx(max(1.96 * written["kl_mean_se"], 0.02 * written["kl_mean"]), rel=1e-3)
+
+
+def test_kept_weaknesses_stand_in_receipt_and_report_and_are_measured_again(folder):
+    setting = shortcomings.Setting(("capacity",), 2, 512)
+    found = shortcomings.look(folder, setting, threads=1)
+    shortcomings.keep(folder, found, setting)
+    assert "Over 8 skills" in (folder / "report.html").read_text()
+    (check,) = [check for check in verify(folder).checks if check["name"] == "weaknesses: capacity"]
+    assert check["ok"] and check["measured"] == check["receipt"] == found.findings[0].value
+
     def embellish(content):
-        content["quality"][0][name] *= 0.97
+        for name in ("value", "low", "high"):
+            content["findings"][0][name] += 50
 
     change(folder, embellish)
-    assert failed(folder) == [f"held-out: {name}"]
+    assert failed(folder) == ["weaknesses: capacity"]
+    change(folder, lambda content: content.pop("findings_setting"))
+    with pytest.raises(DamagedFile, match="how its findings"):
+        verify(folder)
+
+
+def test_speed_is_held_against_the_receipt_only_on_its_machine(folder):
+    found = verify(folder, speed=True)
+    names = [check["name"] for check in found.checks[-3:]]
+    assert names == ["speed: tg128", "speed: pp512", "memory: peak"] and found.checks[-1]["ok"]
+
+    def slow_down(content):
+        for name in ("tg128", "pp512"):
+            content["speed"][name] |= {"low": 1e9, "median": 1e9}
+
+    change(folder, slow_down)
+    found = verify(folder, speed=True)
+    judged = {check["name"] for check in found.checks if not check["ok"]}
+    assert judged == {"speed: tg128", "speed: pp512"} or "noisy" in found.notes[0]
+    change(folder, lambda content: content["machine"].update(processor="another"))
+    found = verify(folder, speed=True)
+    assert found.ok and "another machine" in found.notes[0]
 
 
 def test_a_byte_of_the_weights_is_noticed(folder):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,14 @@ TrainedOn = Annotated[
 Longest = Annotated[
     int, typer.Option("--longest", metavar="N", help="Most tokens of context that are tried.", rich_help_panel=_PANEL)
 ]
+Keep = Annotated[
+    bool,
+    typer.Option(
+        "--keep",
+        help="Look beside the source of made folders, and write what is found into their receipts and reports.",
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,27 @@ class Asked:
     trained_on: str | None
     windows: int
     longest: int
+
+
+def keep(folders: Sequence[str], asked: Asked, settings: Settings, screen: Screen) -> None:
+    """Look for the weaknesses of made folders, write them into receipts and reports, and show them."""
+    from smidgen.evaluate import weaknesses
+    from smidgen.recipe import receipt, shortcomings
+
+    weaknesses.chosen(asked.only)
+    setting = shortcomings.Setting(asked.only, asked.windows, asked.longest, settings.seed)
+    for folder in folders:
+        receipt.read(Path(folder))
+    found = []
+    with screen.progress() as progress:
+        for folder in folders:
+            place = Path(folder)
+            seen = shortcomings.look(
+                place, setting, threads=settings.threads, offline=settings.offline, progress=progress
+            )
+            shortcomings.keep(place, seen, setting)
+            found.append(replace(seen, name=folder))
+    screen.result({"models": [each.to_dict() for each in found]}, lambda: _show(screen, found, "its source"))
 
 
 def show(models: Sequence[str], against: str | None, asked: Asked, settings: Settings, screen: Screen) -> None:

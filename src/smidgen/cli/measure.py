@@ -56,6 +56,7 @@ def command(
     weakness: _weaknesses.Only = None,
     trained_on: _weaknesses.TrainedOn = None,
     longest: _weaknesses.Longest = 4096,
+    keep: _weaknesses.Keep = False,
     curves: _curves.Wanted = False,
     depth: _curves.Depths = None,
     streams: _curves.Streams = None,
@@ -82,8 +83,10 @@ def command(
         files, shown = tuple(task_file or ()), tuple(few_shot_file or ())
         asked = _tasks.Asked(tuple(task or ()), files, shown, limit, few_shot, allow_code_execution)
         return _tasks.show(models, against, asked, settings, screen)
-    if weaknesses or weakness:
+    if weaknesses or weakness or keep:
         sought = _weaknesses.Asked(tuple(weakness or ()), tuple(text or ()), trained_on, windows, longest)
+        if keep:
+            return _weaknesses.keep(models, sought, settings, screen)
         return _weaknesses.show(models, against, sought, settings, screen)
     if curves or depth or streams:
         return _curves.show(models, depth, streams, settings, screen)

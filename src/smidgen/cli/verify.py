@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 def command(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that make or apply wrote.")],
     settings: Settings,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Speed and memory too, on the machine that the receipt was written on.")
+    ] = False,
 ) -> None:
-    """Measure again what a receipt says; ends with code 3 where a figure drifted."""
+    """Measure again what a receipt says; ends with code 3 where a figure moved beyond its interval.
+
+    The digest of the file, its quality on the texts kept beside it, and the weaknesses that measure --keep wrote down.
+    """
     from smidgen.recipe.verify import verify
 
     screen = Screen(settings.json, settings.quiet)
     with screen.progress() as progress:
-        found = verify(folder, offline=settings.offline, progress=progress)
+        found = verify(folder, speed=speed, offline=settings.offline, progress=progress)
     if screen.json:
-        print_json({"folder": str(found.folder), "ok": found.ok, "checks": found.checks})
+        print_json({"folder": str(found.folder), "ok": found.ok, "checks": found.checks, "notes": found.notes})
     else:
         _show(screen, found)
     if found.ok:
@@ -43,11 +49,30 @@ def _show(screen: Screen, found: Verification) -> None:
             _figure(check["receipt"]),
             _figure(check["measured"]),
             _figure(check["tolerance"]),
-            "as stated" if check["ok"] else "drifted",
+            _state(check),
         )
         for check in found.checks
     ]
-    screen.table(("figure", "receipt", "now", "tolerance", ""), rows)
+    screen.table(("figure", "receipt", "now", "may move by", ""), rows)
+    for note in found.notes:
+        screen.warn(note)
+
+
+def _state(check: dict[str, Any]) -> str:
+    """Say what became of a figure.
+
+    Example:
+        >>> _state({"ok": True, "receipt": 0.5, "measured": 0.5000001}), _state({"ok": False})
+        ('as stated', 'drifted')
+        >>> _state({"ok": True, "receipt": 0.5, "measured": 0.52})
+        'moved, within its interval'
+    """
+    if not check["ok"]:
+        return "drifted"
+    before, now = check["receipt"], check["measured"]
+    if isinstance(before, str) or abs(now - before) <= 1e-4 * abs(before):
+        return "as stated"
+    return "moved, within its interval"
 
 
 def _figure(value: Any) -> str:

@@ -1,4 +1,8 @@
-"""Measures a receipt again: does the model still do what was written down?"""
+"""Measures a receipt again: does the model still do what was written down?
+
+A figure has drifted where it lies outside the 95% interval that it was written with. One that moved within it is named
+as moved: on the same file and text that takes another engine or processor.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
+from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.export.runnable import gguf_of
 from smidgen.models.files import sha256_of
 from smidgen.progress import Event, Progress, silent
-from smidgen.recipe import handover, receipt
+from smidgen.recipe import handover, receipt, shortcomings
 
 if TYPE_CHECKING:
     from smidgen.models.sources import LocalModel
 
 TOLERANCE = 0.02
-"""Share by which a figure may move: what other processors and thread counts change in the last bits."""
+"""Share by which a figure may move at least: what other processors and thread counts change in the last bits."""
+
+SLOWER = 0.1
+"""Share of the slowest run in the receipt by which speed may fall, and of its memory by which memory may grow."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,12 @@ class Verification:
     Attributes:
         folder: The folder that was measured.
         checks: One entry per figure: ``name receipt measured tolerance ok``.
+        notes: What could not be held against the receipt, and why.
     """
 
     folder: Path
     checks: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -38,13 +47,17 @@ class Verification:
         return all(check["ok"] for check in self.checks)
 
 
-def verify(folder: str | Path, *, offline: bool = False, progress: Progress = silent) -> Verification:
+def verify(
+    folder: str | Path, *, speed: bool = False, offline: bool = False, progress: Progress = silent
+) -> Verification:
     """Measure the figures of a made folder again, on the texts kept beside it.
 
-    The file's digest and, for every text, the divergence, the share of same top tokens and the perplexity's ratio.
+    The file's digest; for every text the divergence, the share of same top tokens and the perplexity's ratio; and the
+    weaknesses, where the receipt has them.
 
     Args:
         folder: What `make` wrote.
+        speed: Measure speed and memory too, where this is the machine that the receipt was written on.
         offline: Take the source only from this machine.
         progress: Receives reports.
 
@@ -66,7 +79,9 @@ def verify(folder: str | Path, *, offline: bool = False, progress: Progress = si
     source = _source(content, offline, progress)
     for written in content["quality"]:
         checks += _again(place, source, result, written, content["machine"]["threads"], progress)
-    return Verification(place, checks)
+    checks += _shortcomings(place, content, offline, progress)
+    timed, notes = _speed(result, content, progress) if speed else ([], ())
+    return Verification(place, checks + timed, notes)
 
 
 def _source(content: Mapping[str, Any], offline: bool, progress: Progress) -> Path:
@@ -86,15 +101,9 @@ def _again(
     place: Path, source: Path, result: Path, written: Mapping[str, Any], threads: int, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     from smidgen.evaluate.quality import compare_files
-    from smidgen.evaluate.windows import Text
     from smidgen.recipe.proof import kept_tokens_of
 
-    path = handover.evidence_of(place, written["text"])
-    if not path.is_file():
-        raise ReferenceNotFound(f"The measured text {path} is gone.", remedy="Make the model again.")
-    text = Text(written["text"], path.read_bytes().decode("utf-8"))
-    if text.sha256 != written["sha256"]:
-        raise DamagedFile(f"{path} is not the text that was measured.", remedy="Make the model again.")
+    text = shortcomings.measured_text(place, written)
     measured = compare_files(
         source,
         result,
@@ -107,12 +116,67 @@ def _again(
     )
     for name in ("kl_mean", "same_top", "ppl_ratio"):
         before, now = float(written[name]), float(getattr(measured, name))
-        tolerance = max(TOLERANCE * abs(before), 1e-4)
-        ok = abs(now - before) <= tolerance
+        tolerance = max(_half_interval(written, name), TOLERANCE * abs(before), 1e-4)
         yield {
             "name": f"{written['text']}: {name}",
             "receipt": before,
             "measured": now,
             "tolerance": tolerance,
-            "ok": ok,
+            "ok": abs(now - before) <= tolerance,
         }
+
+
+def _half_interval(written: Mapping[str, Any], name: str) -> float:
+    """Return how far the 95% interval of a receipt's figure reaches to either side; 0 where it does not say."""
+    from smidgen.evaluate.findings import Z, share_interval
+
+    if name == "same_top":
+        tokens = int(written.get("tokens") or 0)
+        if not tokens:
+            return 0.0
+        low, high = share_interval(round(tokens * float(written[name])), tokens)
+        return (high - low) / 2
+    return Z * float(written.get(f"{name}_se") or 0.0)
+
+
+def _shortcomings(place: Path, content: Mapping[str, Any], offline: bool, progress: Progress) -> list[dict[str, Any]]:
+    """Look again for the weaknesses that the receipt names."""
+    written = content.get(shortcomings.FINDINGS)
+    if not written:
+        return []
+    setting = shortcomings.Setting.of(content)
+    threads = content["machine"]["threads"]
+    found = shortcomings.look(place, setting, threads=threads, offline=offline, progress=progress)
+    return shortcomings.checks_of(written, found)
+
+
+def _speed(
+    result: Path, content: Mapping[str, Any], progress: Progress
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Measure speed and memory again, and hold them against a receipt of the same machine."""
+    from smidgen.evaluate.speed import measure_speed
+
+    written, before = content.get("speed"), content["machine"]
+    today = receipt.describe_machine(before["threads"])
+    if not isinstance(written, dict) or "tg128" not in written:
+        return [], ("The receipt has no speed to hold this machine's against.",)
+    if any(today[name] != before.get(name) for name in ("processor", "versions")):
+        return [], ("Speed was not measured: the receipt was written on another machine or by another engine.",)
+    measured = measure_speed(result, threads=before["threads"], progress=progress)
+    checks = []
+    for name, rate in (("tg128", measured.tg128), ("pp512", measured.pp512)):
+        least = (1 - SLOWER) * float(written[name]["low"])
+        checks.append(
+            {
+                "name": f"speed: {name}",
+                "receipt": float(written[name]["median"]),
+                "measured": rate.median,
+                "tolerance": max(0.0, float(written[name]["median"]) - least),
+                "ok": rate.median >= least or measured.noisy,
+            }
+        )
+    peak = int(written["peak_rss_bytes"])
+    grown = {"name": "memory: peak", "receipt": peak, "measured": measured.peak_rss_bytes, "tolerance": SLOWER * peak}
+    checks.append(grown | {"ok": measured.peak_rss_bytes <= (1 + SLOWER) * peak})
+    noisy = (f"The machine was noisy (runs {measured.noise:.0%} apart), so speed was not judged.",)
+    return checks, noisy if measured.noisy else ()
