@@ -28,7 +28,7 @@ tiny_projector = runpy.run_path(str(TESTS / "tiny_projector.py"))
 TEMPLATE = "{{ range .Messages }}{{ .Content }}{{ end }}"
 SEEING, BLIND = "seeing:latest", "blind:latest"
 GREEDY = {"temperature": 0, "num_predict": 6}
-MOST_PIXELS = 10_000
+MOST_PIXELS, MOST_BYTES = 10_000, 50_000
 
 
 def picture(colour: Any = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG", **more: Any) -> bytes:
@@ -54,7 +54,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, start_server: Any) -> Iter
     (folder / "broken.gguf").write_bytes(b"GGUF eyes")
     files = {"model.gguf": folder / "tiny.gguf", "projector-0.gguf": folder / "broken.gguf"}
     store.add("damaged", files, {"projectors": ["projector-0.gguf"], "format": "gguf", "weights": "model.gguf"})
-    server = start_server(folder / "home", "--threads", "1", SMIDGEN_MAX_PIXELS=str(MOST_PIXELS))
+    bounds = {"SMIDGEN_MAX_PIXELS": str(MOST_PIXELS), "SMIDGEN_MAX_IMAGE": str(MOST_BYTES)}
+    server = start_server(folder / "home", "--threads", "1", **bounds)
     yield server
     code, errors = server.stop()
     assert (code, errors) == (0, "")
@@ -187,6 +188,7 @@ def bomb(width: int, height: int) -> bytes:
         ([bomb(60_000, 60_000)], 400, "too many pixels"),
         ([picture(size=(80, 80))] * 2, 413, "larger than 10000 pixels together"),
         ([picture(size=(1, 1))] * 33, 413, "at most 32 images"),
+        ([picture() + bytes(MOST_BYTES)], 413, "larger than 50000 bytes"),
     ],
 )
 def test_what_is_no_image_or_too_large_is_refused(running: Any, images: list[bytes], status: int, words: str) -> None:

@@ -101,6 +101,12 @@ def test_with_a_key_nothing_goes_without_it(ask: Ask, headers: dict[str, str], s
         assert ask("GET", "/metrics", None, raw, api_key="secret").status_code == 401
 
 
+def test_a_key_may_have_any_letters(ask: Ask) -> None:
+    raw = [(b"authorization", "Bearer schlüssel".encode())]
+    assert ask("GET", "/api/tags", None, raw, api_key="schlüssel").status_code == 200
+    assert ask("GET", "/api/tags", None, raw, api_key="schlussel").status_code == 401
+
+
 def test_without_a_key_any_authorization_is_taken(ask: Ask) -> None:
     assert ask("GET", "/api/tags", None, {"authorization": "Bearer anything"}).status_code == 200
 

@@ -41,7 +41,10 @@ def test_a_variable_that_cannot_be_understood_is_named(variable: str) -> None:
         ServingSettings.from_environment({variable: "many"})
 
 
-@pytest.mark.parametrize("wrong", [{"port": 70000}, {"slots": 0}, {"context": 1}, {"max_body": 0}])
+BOUNDS = [{f"max_{name}": 0} for name in ("body", "image", "pixels", "grammar", "texts", "context", "memory")]
+
+
+@pytest.mark.parametrize("wrong", [{"port": 70000}, {"slots": 0}, {"context": 1}, *BOUNDS])
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidInput):
         ServingSettings(**wrong)  # type: ignore[arg-type]

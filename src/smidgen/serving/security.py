@@ -130,7 +130,7 @@ def has_key(headers: Headers, key: str) -> bool:
     """Say whether a request carries the key, in a time that does not tell how much of it is right."""
     bearer = headers.get("authorization", "")
     given = bearer[7:] if bearer[:7].lower() == "bearer " else headers.get("x-api-key", "")
-    return hmac.compare_digest(given.strip().encode(), key.encode())
+    return hmac.compare_digest(given.strip().encode("latin-1"), key.encode())  # a header's bytes, as they came
 
 
 def is_own_host(header: str) -> bool:

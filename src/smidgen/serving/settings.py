@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,9 +80,10 @@ class ServingSettings:
     def __post_init__(self) -> None:
         if self.speculate not in MODES:
             raise ReferenceNotFound.among("way to speculate", self.speculate, MODES)
-        smallest = {"port": 0, "max_loaded": 0, "max_queue": 0}
-        for name in ("port", "slots", "max_loaded", "max_queue", "max_context", "max_body", "max_grammar"):
-            if getattr(self, name) < smallest.get(name, 1):
+        smallest = {"port": 0, "max_loaded": 0, "max_queue": 0, "max_images": 0}
+        for name in ("port", "slots", *(field.name for field in fields(self) if field.name.startswith("max_"))):
+            value = getattr(self, name)
+            if value is not None and value < smallest.get(name, 1):
                 raise InvalidInput(f"The server's setting {name} is {getattr(self, name)}, which is too small.")
         if self.port > 65535:
             raise InvalidInput(f"There is no port {self.port}.", remedy="Give a number from 1 to 65535.")
