@@ -132,8 +132,8 @@ def _find(name: str, room: int, stated: bool, offline: bool, progress: Progress)
     from smidgen.export import runnable
 
     local = runnable.find(name, offline=offline, progress=progress)
-    # Before a GGUF is written of a folder, which loads it; the exact need follows.
-    _require_room(name, {"its weights": local.bytes}, room, stated)
+    if local.kind != "gguf":  # a GGUF may have to be written of it, which loads it; the exact need follows
+        _require_room(name, {"its weights": local.bytes}, room, stated)
     facts = facts_of(local, "auto", progress)
     context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
     parts = {
