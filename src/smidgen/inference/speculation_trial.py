@@ -56,8 +56,8 @@ class Trial:
 
     Attributes:
         speculation: The way.
-        gains: How many times as fast as without it each of `PROMPTS` was written.
-        identical: Whether both texts were the same to the letter.
+        gains: How many times as fast as without it each prompt was continued, by the prompt's name.
+        identical: Whether all texts were the same to the letter.
         drafted: Tokens that were guessed.
         accepted: Guessed tokens that were right.
     """
@@ -112,13 +112,16 @@ def decide(
     return next((each for each in request.candidates if each.kind == known["kind"]), OFF)
 
 
-def measure(path: Path, settings: ServerSettings, ways: Sequence[Speculation]) -> list[Trial]:
+def measure(
+    path: Path, settings: ServerSettings, ways: Sequence[Speculation], prompts: Mapping[str, str] | None = None
+) -> list[Trial]:
     """Measure what ways of guessing do to a model's speed, in turns with none.
 
     Args:
         path: The model, a GGUF.
         settings: How it is run; the context is kept short.
         ways: What is tried.
+        prompts: What is continued, by name; `PROMPTS` where None.
 
     Raises:
         EngineFailed: The engine does not run, or there is too little memory for more than one of it.
@@ -126,7 +129,7 @@ def measure(path: Path, settings: ServerSettings, ways: Sequence[Speculation]) -
     needed = (len(ways) + 1) * path.stat().st_size + (1 << 30)
     if needed > machine.memory()[1]:
         raise EngineFailed("There is too little memory to try out how to guess ahead.")
-    arms = [OFF, *ways]
+    arms, asked = [OFF, *ways], PROMPTS if prompts is None else prompts
     short = replace(settings, context=_CONTEXT, slots=1, prompt_cache=0)
     with ExitStack() as open_servers:
         client = open_servers.enter_context(httpx.Client(timeout=300.0, trust_env=False))
@@ -135,11 +138,12 @@ def measure(path: Path, settings: ServerSettings, ways: Sequence[Speculation]) -
         ]
         tokens = max(_FEWEST, min(_MOST, int(_SECONDS * _write(client, servers[0], PROMPTS["writing"], 4).rate)))
         runs = [
-            [_write(client, server, PROMPTS[name], tokens) for server in servers]
-            for name in PROMPTS
+            [_write(client, server, prompt, tokens) for server in servers]
+            for prompt in asked.values()
             for _ in range(_ROUNDS)
         ]
-    return [_trial(arm, [(row[0], row[number]) for row in runs]) for number, arm in enumerate(arms) if number]
+    names = tuple(asked)
+    return [_trial(arm, names, [(row[0], row[number]) for row in runs]) for number, arm in enumerate(arms) if number]
 
 
 @dataclass(frozen=True)
@@ -164,10 +168,10 @@ def _write(client: httpx.Client, server: LlamaServer, prompt: str, tokens: int) 
     return _Run(answer["content"], rate, timings.get("draft_n", 0), timings.get("draft_n_accepted", 0))
 
 
-def _trial(way: Speculation, pairs: Sequence[tuple[_Run, _Run]]) -> Trial:
+def _trial(way: Speculation, names: Sequence[str], pairs: Sequence[tuple[_Run, _Run]]) -> Trial:
     """Compare the runs of a way with those without; the fastest counts, since a busy machine only slows down."""
     gains = {}
-    for number, name in enumerate(PROMPTS):
+    for number, name in enumerate(names):
         rounds = pairs[number * _ROUNDS : (number + 1) * _ROUNDS]
         gains[name] = round(max(way.rate for _, way in rounds) / max(off.rate for off, _ in rounds), 3)
     identical = all(off.text == with_.text for off, with_ in pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -231,6 +231,17 @@ class Job:
         self.journal.decide("attempt 1: reached", lambda: self._reached(path))
         return self._hand_over(list(recipe.steps), model, path, {}, windows)
 
+    def draft(self) -> Outcome:
+        """Make a small model that guesses ahead for the source, and measure how often it is right."""
+        from smidgen.recipe.drafting import measure_guesses
+
+        windows = self.journal.decide("measured windows", lambda: self.proof.windows(self.budget.within))
+        steps = self.planner().draft(self.proof.seconds(windows))
+        model, _ = self.runner.run(steps)
+        path = self._write(model)
+        self.journal.decide("attempt 1: reached", partial(self._reached, path))
+        return self._hand_over(steps, model, path, {}, windows, more=partial(measure_guesses, self.proof, self.local))
+
     def _write(self, model: Model) -> Path:
         from smidgen.export import gguf
 
@@ -239,7 +250,14 @@ class Job:
         return path
 
     def _hand_over(
-        self, steps: Sequence[Step], model: Model, path: Path, predicted: Mapping[str, Any], windows: int
+        self,
+        steps: Sequence[Step],
+        model: Model,
+        path: Path,
+        predicted: Mapping[str, Any],
+        windows: int,
+        *,
+        more: Callable[[Path], Mapping[str, Any]] | None = None,
     ) -> Outcome:
         before = self._before_storing(steps)
         handover.write_model(path, model, before, self.folder)
@@ -263,6 +281,7 @@ class Job:
             "steps": [record.to_dict() for record in records],
             "seconds": round(self.journal.elapsed, 1),
         }
+        content |= {} if more is None else more(self.folder / handover.MODEL)
         handover.write_papers(self.folder, model, recipe, content, self.local.files)
         self.journal.decide("finished", lambda: True)
         shutil.rmtree(self.work / "steps", ignore_errors=True)

@@ -65,7 +65,7 @@ def make(
     budget, order = _asked(source, fit=fit, speed=speed, keep=keep, within=within, data=data, seed=seed, **settings)
     identity = {"source": source, "data": data, "seed": seed, "threads": order.threads, "budget": budget.to_dict()}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
-        finished = _finished(folder, journal)
+        finished = finished_in(folder, journal)
         if finished:
             return finished
         job = Job(order, budget, journal, folder, progress)
@@ -102,7 +102,7 @@ def apply(
     )
     identity = {"recipe": hashlib.sha256(content.to_yaml().encode()).hexdigest(), "threads": order.threads}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
-        finished = _finished(folder, journal)
+        finished = finished_in(folder, journal)
         if finished:
             return finished
         job = Job(order, Budget(), journal, folder, progress, recipe=content)
@@ -139,7 +139,15 @@ def _asked(
 ) -> tuple[Budget, Order]:
     """Divide what a job is asked for into what the result may cost and what it is made from."""
     budget = Budget.parse(**limits)
-    return budget, Order(source, data, seed, _use_threads(threads), offline, max_memory)
+    settings: dict[str, Any] = {"threads": threads, "offline": offline, "max_memory": max_memory}
+    return budget, order_of(source, data=data, seed=seed, **settings)
+
+
+def order_of(
+    source: str, *, data: str | None, seed: int, threads: int | None, offline: bool, max_memory: int | None
+) -> Order:
+    """Return what a result is made from, with the threads of the arithmetic set."""
+    return Order(source, data, seed, _use_threads(threads), offline, max_memory)
 
 
 def _use_threads(threads: int | None) -> int:
@@ -151,7 +159,8 @@ def _use_threads(threads: int | None) -> int:
     return count
 
 
-def _finished(folder: Path, journal: Journal) -> Outcome | None:
+def finished_in(folder: Path, journal: Journal) -> Outcome | None:
+    """Return what an earlier run in the folder ended in; None where none did."""
     if not journal.known("finished") or not (folder / receipt.NAME).is_file():
         return None
     content = receipt.read(folder)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from smidgen import formats
 from smidgen.errors import BudgetNotMet
 from smidgen.export.gguf import metadata_bytes
 from smidgen.models.model import Model
@@ -37,6 +38,8 @@ MOST_STEPS = {"healing": 4000, "tuning": 120}
 FEWEST_STEPS = {"healing": 8, "tuning": 24}
 """Fewer steps than these change nothing that can be measured."""
 TIMED_STEPS, TIMED_BATCH = 2, 2
+DRAFT_SHARE, DRAFT_FORMAT = 1 / 8, "q4_0"
+"""Share of the layers that a draft keeps, and what it is stored in: it must be many times as fast as its model."""
 LOOK_SHARE = 0.12
 """Share of a training's time that looking at the held-out loss may take."""
 LOOK_COST = 0.4
@@ -186,6 +189,22 @@ class Planner:
             "mixes": decided["mixes"],
         }
         return steps, model, predicted
+
+    def draft(self, reserve: float) -> list[Step]:
+        """Return the steps that make a draft: few layers, the whole vocabulary, healed to say what the source would.
+
+        Args:
+            reserve: Seconds to keep for measuring.
+        """
+        whole = self.whole
+        fixed = self.materials.source.anatomy.layers_fixed
+        layers = whole.layers if fixed else max(1, round(whole.layers * DRAFT_SHARE))
+        steps = replace(whole, layers=layers).steps(whole)
+        steps += self._healing("draft: healing", steps, reserve)
+        model, _ = self.runner.run(steps)
+        fits = all(formats.find(DRAFT_FORMAT).fits(model.shape(name)[1]) for name in model.anatomy.matrices())
+        stored = [Step("quantize", {"default": DRAFT_FORMAT, "solver": "nearest"})] if fits else []
+        return [*steps, *stored]
 
     def _allocation(self, probed: Probed, target: int) -> dict[str, Any]:
         allocation = probed.allocation(target)

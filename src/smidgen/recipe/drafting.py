@@ -1,0 +1,122 @@
+"""Makes drafts: small models with the vocabulary of a large one, that guess ahead what it will write."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smidgen.models.store import Store
+from smidgen.progress import Event, Progress, silent
+from smidgen.recipe.create import DRAFT, require_same_vocabulary
+from smidgen.recipe.handover import MODEL
+from smidgen.recipe.job import Job, Outcome
+
+if TYPE_CHECKING:
+    from smidgen.models.sources import LocalModel
+    from smidgen.recipe.proof import Proof
+
+PASSAGES, PASSAGE_CHARACTERS = 4, 400
+"""How many passages of the held-out text are continued to count right guesses, and how long they are."""
+
+
+def make_draft(
+    target: str,
+    *,
+    data: str | None = None,
+    within: str | float | None = None,
+    out: str | Path,
+    seed: int = 0,
+    threads: int | None = None,
+    offline: bool = False,
+    max_memory: int | None = None,
+    fresh: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Make a draft for a model: cut to few layers, healed to say what the model would, and stored small.
+
+    Where the model is in the store the draft is kept with it, and is used wherever it is measured to help. The
+    receipt's ``draft`` says which model it is for, how many of its guesses were right, and what that did to the speed.
+
+    Args:
+        target: The model that the draft guesses for; as for `smidgen.recipe.make.make`.
+        data: Your text, for healing and measuring.
+        within: Time allowed, "4m".
+        out: Folder to write.
+        seed: Of everything random.
+        threads: Threads; the physical cores where None.
+        offline: Take only what is on this machine.
+        max_memory: Bytes of memory to stay within; what is free where None.
+        fresh: Forget an earlier run in the folder.
+        progress: Receives reports.
+
+    Raises:
+        RecipeError: The time cannot be understood.
+        Locked: Another process works in the folder.
+        OutOfResources: Too little disk or memory to end well.
+    """
+    from smidgen.models.reference import parse
+    from smidgen.models.sources import fetch
+    from smidgen.recipe.budget import Budget
+    from smidgen.recipe.make import finished_in, order_of
+    from smidgen.recipe.quantities import parse_duration
+    from smidgen.recipe.run_folder import run_folder
+
+    seconds = None if within is None else parse_duration(within if isinstance(within, str) else f"{within}s")
+    order = order_of(target, data=data, seed=seed, threads=threads, offline=offline, max_memory=max_memory)
+    budget = Budget(within=seconds)
+    identity = {"draft for": target, "data": data, "seed": seed, "threads": order.threads, "within": seconds}
+    with run_folder(Path(out), identity, fresh) as (folder, journal):
+        outcome = finished_in(folder, journal) or Job(order, budget, journal, folder, progress).draft()
+        store = Store()
+        keep_with(fetch(parse(target, store), store, offline=offline), outcome.folder / MODEL, store)
+        return outcome
+
+
+def measure_guesses(proof: Proof, target: LocalModel, draft: Path) -> dict[str, Any]:
+    """Return the receipt's ``draft``: how often a draft's guesses are right on held-out text, and what that gains.
+
+    Args:
+        proof: What the draft was measured with.
+        target: The model it guesses for.
+        draft: The draft, a GGUF.
+    """
+    from smidgen.inference.llama_server import ServerSettings
+    from smidgen.inference.speculation import DRAFT_TOKENS, Speculation
+    from smidgen.inference.speculation_trial import measure
+
+    proof.progress(Event("counting right guesses"))
+    require_same_vocabulary(proof.source, draft)
+    text = proof.texts()[0].content
+    places = [number * len(text) // PASSAGES for number in range(PASSAGES)]
+    passages = {f"passage {at}": text[at : at + PASSAGE_CHARACTERS] for at in places}
+    way = Speculation("draft", str(draft), DRAFT_TOKENS)
+    [trial] = measure(proof.source, ServerSettings(threads=proof.materials.threads), [way], passages)
+    return {
+        "draft": {
+            "for": target.name,
+            "sha256": target.sha256,
+            "tokens": DRAFT_TOKENS,
+            "drafted": trial.drafted,
+            "accepted": trial.accepted,
+            "acceptance": round(trial.accepted / trial.drafted, 4) if trial.drafted else None,
+            "times_as_fast": statistics.median(trial.gains.values()),
+            "identical": trial.identical,
+        }
+    }
+
+
+def keep_with(target: LocalModel, draft: Path, store: Store) -> bool:
+    """Keep a draft with the stored model that it guesses for; returns whether the store has that model."""
+    from smidgen.models.modelfile import of_facts
+
+    if target.name not in store.names():
+        return False
+    stored = store.resolve(target.name)
+    facts = {**stored.facts, "draft": DRAFT}
+    if target.kind == "gguf":
+        facts["weights"] = target.path.name
+    if facts.get("modelfile"):
+        facts["modelfile"] = of_facts(facts).text()
+    store.add(stored.name, {**stored.paths, DRAFT: draft}, facts)
+    return True
