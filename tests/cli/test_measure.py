@@ -90,6 +90,7 @@ def test_weaknesses_are_shown_in_words_and_as_data(tiny_gguf, tmp_path, capsys):
         (["--weakness", "turn"], "Did you mean 'turns'"),
         (["--weaknesses", "--windows", "1"], "at least 2 and 64"),
         (["--weaknesses", "--trained-on", "nothing.txt"], "There is no file"),
+        (["--keep"], "holds no receipt.json"),
     ],
 )
 def test_weaknesses_that_cannot_be_looked_for_exit_2(words, part, tiny_gguf, capsys):

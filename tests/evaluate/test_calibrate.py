@@ -73,8 +73,8 @@ def seconds_of(path: Path) -> tuple[float, float, int]:
     """Seconds per written token and per read token, and peak memory, of a real model."""
     with PromptScorer(path, threads=THREADS, context=512) as scorer:
         scorer.time_decode(2)
-        taken, _ = calibrate._seconds(lambda: scorer.time_decode(12), THREADS)
-        read, _ = calibrate._seconds(lambda: scorer.time_prefill(64), THREADS)
+        taken, _ = calibrate.undisturbed(lambda: scorer.time_decode(12), THREADS)
+        read, _ = calibrate.undisturbed(lambda: scorer.time_prefill(64), THREADS)
         return taken / 12, read / 64, scorer.peak_rss_bytes()
 
 

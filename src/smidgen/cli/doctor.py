@@ -59,6 +59,7 @@ def examine(threads: int, progress: Progress = silent) -> dict[str, Any]:
 
     from smidgen import machine
     from smidgen.evaluate.calibrate import calibration, embedded_file
+    from smidgen.evaluate.energy import Meter
     from smidgen.inference import builds
     from smidgen.models.store import default_root
 
@@ -78,6 +79,7 @@ def examine(threads: int, progress: Progress = silent) -> dict[str, Any]:
         "bandwidth_bytes_per_second": round(measured.bandwidth),
         "flops": round(measured.flops),
         "busy": measured.busy,
+        "energy": Meter().reason or "readable",
         "engines": engines,
         "bundled_engine": None if own is None else own.to_dict() | {"tokens_per_second": written},
         "server_on_path": None if server is None else server.to_dict(),
@@ -204,6 +206,7 @@ def _show(screen: Screen, report: dict[str, Any]) -> None:
         ("arithmetic", f"{report['flops'] / 1e9:,.0f} GFLOP/s in float32, measured"),
         ("threads", f"{report['threads']}{', other programs use the cores too' if report['busy'] else ''}"),
         ("GPU", gpus or "none"),
+        ("energy", report["energy"]),
         ("engines", ", ".join(f"{name}: {where or 'not there'}" for name, where in report["engines"].items())),
         *_engine_rows(report),
         *((f"extra {extra}", f"missing: {each['command']}") for extra, each in report["missing_extras"].items()),

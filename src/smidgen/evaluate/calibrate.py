@@ -150,8 +150,8 @@ def _with_model(raw: Calibration, path: Path) -> Calibration:
     assert architecture is not None
     with PromptScorer(path, threads=raw.threads, context=_CONTEXT) as scorer:
         scorer.time_decode(_WARM_UP)
-        writing = [_seconds(lambda: scorer.time_decode(_WRITTEN), raw.threads) for _ in range(_ROUNDS)]
-        reading = [_seconds(lambda: scorer.time_prefill(_READ), raw.threads) for _ in range(_ROUNDS)]
+        writing = [undisturbed(lambda: scorer.time_decode(_WRITTEN), raw.threads) for _ in range(_ROUNDS)]
+        reading = [undisturbed(lambda: scorer.time_prefill(_READ), raw.threads) for _ in range(_ROUNDS)]
         known = path.stat().st_size + architecture.cache_bytes(_CONTEXT)
         beyond = scorer.peak_rss_bytes() - known - architecture.vocabulary_size * VOCABULARY_BYTES
     return Calibration(
@@ -166,7 +166,7 @@ def _with_model(raw: Calibration, path: Path) -> Calibration:
     )
 
 
-def _seconds(timed: Callable[[], float], threads: int) -> tuple[float, bool]:
+def undisturbed(timed: Callable[[], float], threads: int) -> tuple[float, bool]:
     """Return how long some work takes on an otherwise idle machine, and whether it is not idle now.
 
     The seconds of the clock count, or those that the processor spent on it where other programs held it up.
