@@ -1,8 +1,14 @@
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
 from smidgen import tasks
+from smidgen.export import gguf
+from smidgen.models.store import Store
+
+build_model = runpy.run_path(str(Path(__file__).parents[2] / "shrink" / "conftest.py"))["build_model"]
 
 
 def test_the_tasks_are_listed_with_their_options(ask):
@@ -88,3 +94,21 @@ def test_too_many_texts_are_refused(ask):
 def test_an_error_within_a_stream_is_its_last_line(ask):
     answer = ask("POST", "/v1/tasks/summarize", {"model": "echo", "text": " ", "stream": True})
     assert answer.status_code == 400 and "no text" in answer.json()["error"]["message"]
+
+
+def test_a_real_model_gives_the_labels_that_it_gives_without_a_server(ask, tmp_path):
+    model = build_model()
+    model.tokenizer.chat_template = (
+        "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    gguf.write(model, tmp_path / "tiny.gguf")
+    Store().add("tiny", {"tiny.gguf": tmp_path / "tiny.gguf"}, {"source": "tiny"})
+    texts, labels = ["one default", "an argument"], ("no", "yes", "yes please")
+    options = {"labels": list(labels), "about": "kind"}
+    results = ask("POST", "/v1/tasks/classify", {"model": "tiny", "text": texts, "options": options}).json()["results"]
+    here = tasks.classify(texts, model="tiny", threads=1, labels=labels, about="kind")
+    assert [each["scores"] for each in results] == [pytest.approx(each["scores"], abs=1e-4) for each in here]
+    assert results[0]["scores"] != results[1]["scores"]
+    short = {"model": "tiny", "text": "Sum this up. " * 4, "options": {"words": 5}}
+    assert len(ask("POST", "/v1/tasks/summarize", short).json()["result"]["text"].split()) <= 5
