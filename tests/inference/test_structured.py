@@ -64,6 +64,13 @@ def test_numbers_that_would_end_the_process_are_refused(number: float) -> None:
     assert schema_of({"const": -(2**53)}, most_bytes=1000)["const"] == -(2**53)
 
 
+@pytest.mark.parametrize("name", ["minItems", "minLength", "minProperties"])
+def test_counts_that_no_answer_holds_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="more than 100,000 items"):
+        schema_of({"properties": {"a": {name: 10**9}}}, most_bytes=1000)
+    assert "maxItems" not in schema_of({"type": "array", "maxItems": 10**9}, most_bytes=1000)
+
+
 def test_a_schema_that_is_too_large_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 100"):
         schema_of({"enum": ["x" * 200]}, most_bytes=100)

@@ -22,6 +22,9 @@ LARGEST_NUMBER = 2**53
 llguidance 1.3 ends the whole process on whole numbers near -2**63.
 """
 
+LARGEST_COUNT = 100_000
+"""How many items, letters or properties a schema may ask for; with a thousand million the engine ends itself."""
+
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _NESTED_MAPS = ("properties", "$defs", "definitions", "patternProperties")
 _UNKNOWN = "Unimplemented keys"
@@ -70,6 +73,10 @@ def _require_safe_numbers(schema: Mapping[str, Any]) -> None:
             waiting += part.values() if isinstance(part, Mapping) else part
         elif isinstance(part, int | float) and abs(part) > LARGEST_NUMBER:
             raise ValueError(f"a number lies beyond ±{LARGEST_NUMBER:,}")
+        if isinstance(part, Mapping):
+            wanted = [part.get(name) for name in ("minItems", "minLength", "minProperties")]
+            if any(isinstance(count, int | float) and count > LARGEST_COUNT for count in wanted):
+                raise ValueError(f"more than {LARGEST_COUNT:,} items, letters or properties are asked for")
 
 
 def _compilable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +103,8 @@ def _closed(schema: Any, depth: int) -> Any:
         return schema
     closed: dict[str, Any] = {}
     for key, part in schema.items():
+        if key == "maxItems" and isinstance(part, int | float) and part > LARGEST_COUNT:
+            continue  # no answer comes near it
         if key in _NESTED_MAPS and isinstance(part, Mapping):
             closed[key] = {name: _closed(each, depth - 1) for name, each in part.items()}
         elif key in ("enum", "const", "default", "examples", "required"):
