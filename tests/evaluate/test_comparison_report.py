@@ -100,7 +100,7 @@ def test_little_measured_is_said_to_be_little(comparison):
     assert "Long texts, conversations of several turns, noise, repetition: not measured." in said
 
 
-def plain_of(values, apart, sizes, rates, higher=True):
+def plain_of(values, apart, sizes, rates, higher=True, weak=False):
     models = [
         {
             "about": {"name": f"m{number}", "bytes": size},
@@ -114,7 +114,7 @@ def plain_of(values, apart, sizes, rates, higher=True):
     names = ("value", "low", "high")
     table = [[cell and dict(zip(names, cell, strict=True)) for cell in row] for row in apart]
     rated = [value and {"value": value} for value in values]
-    yardstick = {"name": "arc", "unit": "share", "higher": higher, "values": rated, "apart": table}
+    yardstick = {"name": "arc", "unit": "share", "higher": higher, "values": rated, "apart": table, "weak": weak}
     ratio = {"value": 1.5, "low": 1.4, "high": 1.6}
     setting = {"noisy": 0.1, "rounds": 2, "together": True}
     more = {"opinion": None, "judge_failure": None, "noise": 0.0, "repeat": None, "setting": setting}
@@ -137,6 +137,15 @@ def test_the_smallest_that_is_not_surely_worse_is_taken():
     assert "worse by 20.0 percentage points (10.0 to 30.0)" in apart["verdicts"][1]
     beaten = verdicts.of(plain_of((0.4, 0.6), [[None, better], [sure, None]], (100, 50), (10, 15)))
     assert beaten["labels"][0] == "B is no worse, and smaller" and beaten["verdicts"][0].endswith("no worse.")
+
+
+def test_nothing_is_chosen_by_a_handful_of_questions():
+    maybe = (0.6, -0.1, 1.0)
+    few = verdicts.of(plain_of((0.0, 0.6), [[None, maybe], [maybe, None]], (100, 50), (10, 15), weak=True))
+    assert few["choice"] is None and "too little was asked to tell good answers from bad" in few["headline"]
+    assert few["labels"] == ["not ranked", "not ranked"]
+    answers = [[REALISTIC["answer"](model, 0, REALISTIC["random"].Random(0))] for model in (0, 1)]
+    assert choose([REALISTIC["Scores"]()] * 2, answers, None).weak
 
 
 def test_less_is_better_where_the_yardstick_says_so():

@@ -141,6 +141,7 @@ class Yardstick:
         higher: Whether more is better.
         values: One per model with its interval of 95%; None where it was not measured.
         apart: For each model, how each other one differs from it, paired where both answered the same.
+        weak: Whether too little stands behind it to choose a model by it.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Yardstick:
     higher: bool
     values: tuple[Apart | None, ...]
     apart: tuple[tuple[Apart | None, ...], ...]
+    weak: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _worse(plain: Mapping[str, Any], number: int, than: int) -> bool:
 def _choice(plain: Mapping[str, Any]) -> int | None:
     """Return the smallest model (fastest, where sizes are not known) that is not surely worse than the best."""
     rated = [number for number in range(len(plain["models"])) if _value(plain, number) is not None]
-    if not rated:
+    if not rated or plain["yardstick"]["weak"]:
         return None
     sign = -1 if plain["yardstick"]["higher"] else 1
     best = min(rated, key=lambda number: sign * _value(plain, number)["value"])  # type: ignore[index]
@@ -77,9 +77,9 @@ def _headline(plain: Mapping[str, Any], best: int | None) -> str:
         if not rated:
             return "Nothing was measured."
         speed, number = max(rated)
+        tells = "too little was asked to tell" if plain["yardstick"] else "nothing here tells"
         return (
-            f"{_called(plain, number)} writes fastest, {words.number(speed)} tokens/s; "
-            "nothing here tells good answers from bad."
+            f"{_called(plain, number)} writes fastest, {words.number(speed)} tokens/s; {tells} good answers from bad."
         )
     name, yardstick = _called(plain, best), plain["yardstick"]
     known = [number for number in range(len(models)) if _value(plain, number) is not None]
@@ -169,7 +169,7 @@ def _better(plain: Mapping[str, Any], number: int) -> int | None:
     """Return a model that is smaller, at least as fast and no worse; None where there is none."""
     models = plain["models"]
     value, own = _value(plain, number), models[number]
-    if value is None or not own["about"]["bytes"] or not own["writes"]:
+    if value is None or plain["yardstick"]["weak"] or not own["about"]["bytes"] or not own["writes"]:
         return None
     sign = -1 if plain["yardstick"]["higher"] else 1
     for other, model in enumerate(models):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from smidgen.evaluate.comparing.judging import Opinion
 from smidgen.evaluate.comparing.results import Answered, Apart, Yardstick
@@ -32,8 +33,11 @@ def choose(
     """
     prompts = _prompts(answers)
     scored = max((sum(each is not None and each.right is not None for each in own) for own in answers), default=0)
-    first, last = (prompts, None) if scored >= _ENOUGH else (None, prompts)
-    found = [_tasks(scores), _text(scores), first, _opinion(opinion), last]
+    first, last = (prompts, None) if scored >= _ENOUGH else (None, prompts and replace(prompts, weak=True))
+    judged = _opinion(opinion)
+    if judged is not None and opinion is not None and len({duel.prompt for duel in opinion.duels}) < _ENOUGH:
+        judged = replace(judged, weak=True)
+    found = [_tasks(scores), _text(scores), first, judged, last]
     return next((each for each in found if each is not None and sum(map(bool, each.values)) >= 2), None)
 
 
@@ -116,7 +120,7 @@ def _prompts(answers: Sequence[Sequence[Answered | None]]) -> Yardstick | None:
 
 
 _ENOUGH = 10
-"""Prompts with right answers from which on models are ranked by them."""
+"""Prompts from which on a model may be chosen by them."""
 
 _FEW = 6
 """Questions below which even answering all of them better is no sure difference: 2 · ½⁵ > 0.05."""
