@@ -100,8 +100,10 @@ class Bench:
             for begin in range(0, len(self.held), TOGETHER):
                 texts = [lesson.text for lesson in self.held[begin : begin + TOGETHER]]
                 report(Event(f"asking about {self.name}", begin, len(self.held), "texts"))
-                probabilities += self.task.probabilities(texts, model)
-                values += self.task.likelihoods(texts, model) if self.kind == "calibrated" else []
+                if self.kind == "calibrated":
+                    values += self.task.likelihoods(texts, model)
+                else:
+                    probabilities += self.task.probabilities(texts, model)
             return values, probabilities, 0 if model.local is None else model.local.bytes
 
     def asked_alone(self) -> dict[str, Any]:
