@@ -134,6 +134,20 @@ def test_fields_of_any_schema_are_found_by_their_names(pdf):
     }
 
 
+@pytest.mark.parametrize("name", ["GIN KEE TRADING (81109-A)", "99 SPEED MART SDN BHD"])
+def test_a_shop_s_name_comes_without_its_registration(pdf, name):
+    lines = [
+        (40, 40, name),
+        (40, 56, "NO 290, JALAN AIR PANAS,"),
+        (40, 72, "53200 KUALA LUMPUR."),
+        (40, 100, "TOTAL RM 9.00"),
+    ]
+    found = found_in(pdf([lines]), "receipt")
+    assert found["company"] == name.partition(" (")[0]
+    assert found["address"] == "NO 290, JALAN AIR PANAS, 53200 KUALA LUMPUR."
+    assert (found["total"], found["currency"]) == (9.0, "MYR")
+
+
 def test_a_sum_asked_for_as_text_is_its_figures_as_printed(pdf):
     schema = {"properties": {"total": {"type": "string"}, "discount": {"type": "string"}}}
     found = found_in(pdf([[(40, 40, "Discount: -£ 2.00"), (40, 60, "Total: £ 1,048.00")]]), schema)

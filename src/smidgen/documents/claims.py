@@ -182,9 +182,13 @@ def _moved(span: Span, by: int) -> Span:
 
 def overlap(one: Candidate, other: Candidate) -> bool:
     """Say whether two candidates stand at the same place, at least half of the shorter one."""
+    return _shared(one, other) > 0.5 * max(1, min(one.end - one.begin, other.end - other.begin))
+
+
+def _shared(one: Candidate, other: Candidate) -> int:
+    """Return how many characters two candidates share."""
     same = (one.page, one.segment.line, one.segment.index) == (other.page, other.segment.line, other.segment.index)
-    shared = min(one.end, other.end) - max(one.begin, other.begin)
-    return same and shared > 0.5 * max(1, min(one.end - one.begin, other.end - other.begin))
+    return min(one.end, other.end) - max(one.begin, other.begin) if same else 0
 
 
 def strongest(claims: Iterable[Claim], candidate: Candidate, name: str) -> tuple[float, float]:
@@ -194,9 +198,9 @@ def strongest(claims: Iterable[Claim], candidate: Candidate, name: str) -> tuple
     """
     own = against = 0.0
     for claim in claims:
-        if overlap(claim.candidate, candidate):
-            if name in claim.label.names:
+        if name in claim.label.names:
+            if overlap(claim.candidate, candidate):
                 own = max(own, claim.of(name))
-            else:
-                against = max(against, claim.strength * max(claim.label.names.values()))
+        elif _shared(claim.candidate, candidate) > 0.5 * (candidate.end - candidate.begin):
+            against = max(against, claim.strength * max(claim.label.names.values()))
     return own, against

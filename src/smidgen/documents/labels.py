@@ -142,6 +142,8 @@ class Labels:
             return None
         if length == 1 and placed[index][0] == NUMBER and not colon and not re.match(r"\W*\w*\d", text[end:]):
             return None  # "No" may be an answer as well
+        if length == 1 and placed[index][0] == NUMBER and not colon:
+            weight *= 0.6  # and "No 12" the number of a house
         entry = self._entries[tuple(word for word, _ in spelled[index : index + length])]
         return Label({name: weight * own for name, own in entry.items()}, segment, begin, end, colon)
 

@@ -14,7 +14,7 @@ from smidgen.documents.kinds import Kind, build, everywhere
 from smidgen.documents.labels import Label, Labels
 from smidgen.documents.layout import Layout
 from smidgen.documents.schema import FREE, Field
-from smidgen.documents.vocabulary import concepts, near, placed_tokens
+from smidgen.documents.vocabulary import LITTLE_WORDS, concepts, near, placed_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,29 +23,7 @@ _SLOPE, _OFFSET, _AGAINST = 5.6, 2.2, 4.5
 _MOST = 24
 _LOWER = 0.4
 """How much more a sum counts at the foot of a page than at its head, where the last one is wanted."""
-_STOP = frozenset(
-    {
-        "the",
-        "a",
-        "an",
-        "of",
-        "for",
-        "and",
-        "or",
-        "in",
-        "on",
-        "to",
-        "your",
-        "please",
-        "enter",
-        "de",
-        "der",
-        "die",
-        "la",
-        "le",
-        "number",
-    }
-)
+_STOP = LITTLE_WORDS | {"number"}
 _SIMILAR = 0.6
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from smidgen import registry
 from smidgen.documents.kinds import KINDS
 from smidgen.documents.schema import FREE, Field, Table, Wanted
-from smidgen.documents.vocabulary import Concept, concept_of, tokens
+from smidgen.documents.vocabulary import LITTLE_WORDS, Concept, concept_of, tokens
 from smidgen.errors import RecipeError, ReferenceNotFound
 
 MOST_FIELDS = 200
@@ -31,28 +31,6 @@ _FORMATS = {
     "iri": "website", "hostname": "website",
     "phone": "phone", "currency": "currency", "iban": "iban",
 }  # fmt: skip
-_STOP = frozenset(
-    {
-        "the",
-        "a",
-        "an",
-        "of",
-        "for",
-        "and",
-        "or",
-        "in",
-        "on",
-        "to",
-        "is",
-        "this",
-        "that",
-        "as",
-        "by",
-        "with",
-        "what",
-        "your",
-    }
-)
 
 
 def read_schema(schema: Mapping[str, Any]) -> Wanted:
@@ -258,7 +236,7 @@ def field_of(path: str, part: Mapping[str, Any], type_name: str) -> Field:
     concept = _concept(path, part, said, type_name)
     kind = str(said or (concept.kind if concept else {"number": "number", "integer": "number"}.get(type_name, "text")))
     own = tuple(dict.fromkeys(each for each in (tokens(name), tokens(str(part.get("title", "")))) if each))
-    bare = tuple(tuple(word for word in label if word not in _STOP) for label in own)
+    bare = tuple(tuple(word for word in label if word not in LITTLE_WORDS) for label in own)
     return Field(path, type_name, kind, concept, part, tuple(dict.fromkeys((*own, *bare))), options)
 
 

@@ -10,6 +10,12 @@ from functools import cache
 from importlib import resources
 
 NUMBER = "number"
+LITTLE_WORDS = frozenset({
+    "the", "a", "an", "of", "for", "and", "or", "in", "on", "to", "is", "this", "that", "as", "by", "with", "what",
+    "your", "please", "enter", "de", "der", "die", "la", "le",
+})  # fmt: skip
+"""Words that tell labels apart from nothing."""
+
 _NUMBER_WORDS = frozenset({"no", "nr", "num", "nbr", "number", "numero", "numer", "nummer", "n", "nos"})
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|[#№]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from smidgen.documents.checks._arithmetic import Arithmetic
+
 if TYPE_CHECKING:
     from smidgen.documents.checks import Values
 
 
 @dataclass(frozen=True)
-class Product:
+class Product(Arithmetic):
     """The factors multiply to the product, in every row that has all of them.
 
     Attributes:
@@ -24,15 +26,6 @@ class Product:
         'n x price is 7.00, and amount is 8.00.'
     """
 
-    of: tuple[str, ...]
-    equals: str
-    tolerance: float = 0.05
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Paths of the factors and of the product."""
-        return (*self.of, self.equals)
-
     def fault(self, values: Values) -> str | None:
         """Say where the factors do not multiply to the product."""
         columns = [values.get(path) for path in self.paths]
@@ -41,6 +34,6 @@ class Product:
             if all(isinstance(each, (int, float)) for each in row):
                 *factors, product = row
                 found = math.prod(factors)
-                if abs(found - product) > self.tolerance + 1e-9:
+                if self.differs(found, product):
                     return f"{' x '.join(self.of)} is {found:.2f}, and {self.equals} is {product:.2f}."
         return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from smidgen.documents.checks._arithmetic import Arithmetic
+
 if TYPE_CHECKING:
     from smidgen.documents.checks import Values
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(Arithmetic):
     """The parts add up to the whole, within a tolerance: ``|Σ of - equals| <= tolerance``.
 
     Where a part or the whole is missing, nothing is said.
@@ -25,15 +27,6 @@ class Sum:
         'net + tax is 12.00, and total is 13.00.'
     """
 
-    of: tuple[str, ...]
-    equals: str
-    tolerance: float = 0.05
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Paths of the parts and of the whole."""
-        return (*self.of, self.equals)
-
     def fault(self, values: Values) -> str | None:
         """Say where the parts do not add up."""
         whole = values.get(self.equals)
@@ -44,6 +37,6 @@ class Sum:
         if not parts or any(not isinstance(each, (int, float)) for each in (*parts, whole)):
             return None
         total = float(sum(parts))
-        if abs(total - float(whole)) <= self.tolerance + 1e-9:  # type: ignore[arg-type]
+        if not self.differs(total, float(whole)):  # type: ignore[arg-type]
             return None
         return f"{' + '.join(self.of)} is {total:.2f}, and {self.equals} is {float(whole):.2f}."  # type: ignore[arg-type]

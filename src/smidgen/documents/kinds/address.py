@@ -25,7 +25,8 @@ _STREET = re.compile(
     r"gasse|laan|plein|gracht|kade)(?!\w)"
 )
 _POSTCODE = re.compile(
-    r"\b(?:[A-Z]{1,2}-)?\d{4,6}\b|\b\d{5}-\d{4}\b|\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b|\b\d{4} ?[A-Z]{2}\b|"
+    r"(?<!\()\b(?:[A-Z]{1,2}-)?\d{4,6}\b(?!-[A-Z])|\b\d{5}-\d{4}\b|\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b|"
+    r"\b\d{4} ?[A-Z]{2}\b|"
     r"\b[A-Z]\d[A-Z] ?\d[A-Z]\d\b"
 )
 _HOUSE = re.compile(

@@ -33,7 +33,8 @@ _TITLE = re.compile(
     r"account statement|description|date|total|amount|items?|qty|summary|invoice summary|confirmation|delivery note|"
     r"form|application|registration|identity card|passport|driver'?s? licen[cs]e)\b"
 )
-_PARTS = re.compile(r"\s[-–—|•·]\s|\s{2,}|[•·|]")
+_PARTS = re.compile(r"\s[-–—|•·]\s|\s{2,}|[•·|]|\s*[(\[][^()]*\d[^()]*[)\]]?")
+"""What parts names on one line; a registration number in brackets is no part of the name before it."""
 _SPEECH = re.compile(
     r"(?i)\b(?:thank|please|welcome|your|you|visit|www|http|tel|phone|fax|gst|vat|reg|open|hours|member|"
     r"goods sold|if|any|all|for)\b"
@@ -113,7 +114,7 @@ def _own_likeness(name: str, sites: set[str]) -> float:
     likely = 2.6 if _LEGAL.search(name) else 0.0
     likely -= 3.0 * address_likeness(name)
     likely -= 2.5 if _SPEECH.search(name) else 0.0
-    likely -= 1.5 * min(3, sum(character.isdigit() for character in name) / 2)
+    likely -= 0.8 * min(6, max(0, sum(character.isdigit() for character in name) - 1))
     likely -= 2.0 if name.rstrip().endswith(":") or ":" in name else 0.0
     likely -= 1.0 if len(name.split()) > 7 else 0.0
     likely -= 0.8 if len(name) < 4 else 0.0
