@@ -35,7 +35,7 @@ def test_a_draft_is_small_measured_and_found(made: tuple[Any, Store]) -> None:
     assert guesses["for"] == "tiny:latest" and guesses["identical"]
     assert guesses["drafted"] > 0 and 0 <= guesses["acceptance"] <= 1
     assert receipt["source"]["name"] == "tiny:latest" and receipt["met"] == {"size": None, "speed": None, "keep": None}
-    assert [step["operation"] for step in receipt["steps"]][0] == "prune"
+    assert receipt["steps"][0]["operation"] == "prune"
 
     stored = store.resolve("tiny")
     local = from_store(stored)

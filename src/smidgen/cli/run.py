@@ -60,7 +60,7 @@ def command(
         bool, typer.Option("--raw", help="Continue the text as it stands, without a chat template.")
     ] = False,
     engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="What computes: llama_cpp, torch, or the one that can.")
+        str, typer.Option("--engine", metavar="NAME", help="What computes: llama_cpp, torch, vllm, or what can.")
     ] = "auto",
     type_k: Annotated[
         str | None, typer.Option("--type-k", metavar="NAME", help="Type of the keys that llama.cpp keeps, as q8_0.")

@@ -28,6 +28,15 @@ def command(
     keep_alive: Annotated[
         str | None, typer.Option("--keep-alive", metavar="TIME", help="How long idle models stay.", show_default="5m")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="What computes: llama_cpp, torch, vllm, or the one that can.",
+            show_default="auto",
+        ),
+    ] = None,
     speculate: Annotated[
         str | None,
         typer.Option(
@@ -55,6 +64,7 @@ def command(
         keep_alive=None if keep_alive is None else seconds(keep_alive),
         max_memory=settings.max_memory,
         insecure=insecure,
+        engine=engine,
         speculate=speculate,
         threads=settings.threads if is_given(context, "threads") else None,
     )

@@ -63,11 +63,13 @@ def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSetti
     """
     context = context_of(model, options, settings)
     threads = options.values.get("num_thread") or settings.threads
-    path = runnable_path(model, store)
+    path = runnable_path(model, store, settings.engine)
     if options.purpose == "score":
         from smidgen.serving.scoring import open_scorer
 
         return open_scorer(model, path, context, threads)
+    if path is not None and settings.engine not in ("auto", "llama_cpp"):
+        return _other_runner(model, options, settings, path)
     if path is not None and path.is_file():
         from smidgen.serving.llama_runner import LlamaRunner
 
@@ -82,14 +84,32 @@ def open_runner(model: ServedModel, options: LoadOptions, settings: ServingSetti
     return EngineRunner(open_engine(path, engine="torch", threads=threads, context=context), context, 1)
 
 
-def runnable_path(model: ServedModel, store: Store) -> Path | None:
+def _other_runner(model: ServedModel, options: LoadOptions, settings: ServingSettings, path: Path) -> Runner:
+    """Load a model into the engine that the server was told to use; vLLM answers several at once."""
+    from smidgen.inference.engine import open_engine
+    from smidgen.serving.runner import EngineRunner
+
+    assert model.folder is not None
+    context = context_of(model, options, settings)
+    opened = open_engine(
+        path,
+        engine=settings.engine,
+        threads=options.values.get("num_thread") or settings.threads,
+        context=context,
+        adapters=[model.folder / name for name in model.facts.get("adapters", ())],
+        speculation=_speculation(model, options, settings),
+    )
+    return EngineRunner(opened, context, settings.slots if settings.engine == "vllm" else 1)
+
+
+def runnable_path(model: ServedModel, store: Store, engine: str = "auto") -> Path | None:
     """Return the file or folder that an engine opens; None for the echo engine."""
     if model.local is None:
         return model.path
     from smidgen.export import runnable
 
     try:
-        return runnable.path_of(model.local, store)
+        return runnable.path_of(model.local, store, engine=engine)
     except Unsupported:
         return model.path
 

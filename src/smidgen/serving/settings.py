@@ -12,7 +12,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from smidgen import registry
 from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.inference.engine import ENGINES
 from smidgen.inference.images import MOST_PIXELS
 from smidgen.inference.speculation import MODES
 from smidgen.serving.durations import seconds
@@ -51,6 +53,7 @@ class ServingSettings:
         max_grammar: Bytes of a grammar or a JSON schema (MAX_GRAMMAR).
         max_texts: Texts of one request for embeddings (MAX_TEXTS).
         threads: Threads that each model computes with; None for the physical cores.
+        engine: What computes (ENGINE): "auto", or the name of an engine.
         speculate: How tokens are guessed ahead (SPECULATE): "auto", "off", "ngram" or "draft".
     """
 
@@ -75,9 +78,12 @@ class ServingSettings:
     max_grammar: int = MIB // 4
     max_texts: int = 2048
     threads: int | None = None
+    engine: str = "auto"
     speculate: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.engine != "auto" and self.engine not in registry.names(ENGINES):
+            raise ReferenceNotFound.among("engine", self.engine, ["auto", *registry.names(ENGINES)])
         if self.speculate not in MODES:
             raise ReferenceNotFound.among("way to speculate", self.speculate, MODES)
         smallest = {"port": 0, "max_loaded": 0, "max_queue": 0, "max_images": 0}
@@ -143,6 +149,7 @@ def _optional(text: str) -> int | None:
 _VARIABLES: dict[str, tuple[str, Any]] = {
     "api_key": ("API_KEY", str),
     "origins": ("ORIGINS", _list),
+    "engine": ("ENGINE", lambda text: text.lower().replace("-", "_")),
     "speculate": ("SPECULATE", str.lower),
     "slots": ("NUM_PARALLEL", lambda text: int(text) or 1),
     "max_loaded": ("MAX_LOADED_MODELS", int),
