@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smidgen.evaluate.calibrate import Calibration
+from smidgen.evaluate.calibrate import VOCABULARY_BYTES, Calibration
 from smidgen.evaluate.estimate import FORMATS, estimate, formats_of
 from smidgen.models import catalog
 
@@ -29,7 +29,7 @@ def test_memory_is_weights_cache_and_engine() -> None:
     found = of("llama3.2:1b")
     assert found.weights == entry.size * 4.5 // 8 and found.bits == 4.5
     assert found.cache == 4096 * 16 * 2 * 8 * 64 * 2
-    assert found.engine == 60_000_000 + 128256 * 200
+    assert found.engine == 60_000_000 + 128256 * VOCABULARY_BYTES
     assert found.memory == found.weights + found.cache + found.engine
 
 
@@ -73,3 +73,30 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_a_published_file_is_offered_as_it_is() -> None:
     assert formats_of(catalog.find("smollm2:135m")) == ("Q4_1", *FORMATS)
     assert formats_of(catalog.find("llama3.2:1b")) == FORMATS
+
+
+def test_a_format_that_is_laid_out_anew_takes_its_weights_twice_and_is_read_faster() -> None:
+    anew, plain = of("smollm2:135m", "Q4_0"), of("smollm2:135m", "Q4_K")
+    assert anew.weights == plain.weights and anew.memory == plain.memory + anew.weights
+    assert anew.read_tokens_per_second == pytest.approx(1.7 * plain.read_tokens_per_second)
+    assert anew.tokens_per_second > plain.tokens_per_second
+
+
+@pytest.mark.parametrize(
+    ("name", "number_format", "writes", "reads", "memory"),
+    [
+        ("smollm2:135m", "float16", 32.7, 188.2, 383.0),
+        ("smollm2:135m", "Q8_0", 43.2, 246.2, 257.0),
+        ("smollm2:135m", "Q4_1", 52.5, 152.4, 210.6),
+        ("smollm2:135m", "Q4_0", 69.6, 290.9, 265.3),
+        ("gemma3:270m", "Q8_0", 22.4, 220.7, 542.2),
+        ("gemma3:270m", "Q4_K_M", 22.4, 213.3, 517.1),
+    ],
+)
+def test_what_one_machine_was_measured_to_do_is_met(name, number_format, writes, reads, memory) -> None:
+    """One thread of a Xeon with AVX-512; tokens per second and megabytes, benchmarks/choose_estimates.py."""
+    calibrated = Calibration(10e9, 80e9, 1, token_seconds=1 / 52.7, read_seconds=1 / 160.0, memory=65_100_000)
+    found = of(name, number_format, 512, calibrated)
+    assert found.tokens_per_second == pytest.approx(writes, rel=0.25)
+    assert found.read_tokens_per_second == pytest.approx(reads, rel=0.25)
+    assert found.memory / 1e6 == pytest.approx(memory, rel=0.25)

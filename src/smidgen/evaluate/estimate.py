@@ -17,9 +17,20 @@ from smidgen.models import catalog
 FORMATS = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K")
 """Number formats that a model may be stored in, the widest first."""
 
-BYTES_SHARE = 0.2
+BYTES_SHARE = 0.25
 """Share of the embedded model's time per token that goes with bytes; the rest goes with the count of weights, since
-unpacking them takes longest. The same weights as float16, 2.7 times the bytes, take 26.7 ms instead of 20.0 ms."""
+unpacking them takes longest. The same weights as float16, 2.7 times the bytes, were seen to take 1.34 and 1.61 times as
+long; `benchmarks/choose_estimates.py` measures it."""
+
+READING_SPEED = {"float16": 1.1, "q8_0": 1.25, "q4_0": 1.7}
+"""How many times as fast as the embedded model's format others are read as a prompt, where that was measured:
+smollm2:135m 1.23, 1.61 and 1.91 times, gemma3:270m in Q8_0 1.03 times as fast as in Q4_K_M."""
+
+WRITING_SPEED = {"q4_0": 1.2}
+"""The same for writing, beyond what the bytes explain."""
+
+REPACKED = frozenset({"q4_0"})
+"""Formats that llama.cpp lays out anew when it loads them, beside the file that it maps: their weights count twice."""
 
 READING_LAYER_SHARE = 0.5
 """Share of the embedded model's time per token of a prompt that goes with its count of blocks, not with its weights:
@@ -35,7 +46,7 @@ class Estimate:
         bits: Bits per weight; of a published file those that it has.
         weights: Bytes of the weights.
         cache: Bytes of keys and values at the asked context; None where the architecture is not known.
-        engine: Bytes of the engine beyond these.
+        engine: Bytes of the engine beyond these, weights that it lays out anew among them.
         tokens_per_second: Writing, at half of the context.
         read_tokens_per_second: Reading a prompt.
     """
@@ -88,14 +99,16 @@ def estimate(entry: catalog.Entry, number_format: str, context: int, on: Calibra
     active = entry.size if architecture is None else architecture.active_parameters
     share = min(1.0, active / entry.size)
     read = int(weights * share) + (cache or 0) // 2
+    kind = number_format.lower()
     return Estimate(
         format=number_format,
         bits=round(8 * weights / entry.size, 2),
         weights=weights,
         cache=cache,
-        engine=on.memory + vocabulary,
-        tokens_per_second=1 / _token_seconds(read, active, on),
-        read_tokens_per_second=1 / _read_seconds(_read_parameters(entry), _layers(entry), on),
+        engine=on.memory + vocabulary + (weights if kind in REPACKED else 0),
+        tokens_per_second=WRITING_SPEED.get(kind, 1.0) / _token_seconds(read, active, on),
+        read_tokens_per_second=READING_SPEED.get(kind, 1.0)
+        / _read_seconds(_read_parameters(entry), _layers(entry), on),
     )
 
 

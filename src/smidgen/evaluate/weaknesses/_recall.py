@@ -42,7 +42,7 @@ class Task:
 
 
 Recalled = dict[int, list[int]]
-"""For each length in tokens, 1 for each thing that was found again."""
+"""For each place of a curve, as a length in tokens, 1 for each thing that was right and 0 for the others."""
 
 
 def lengths(context: int) -> list[int]:
@@ -88,15 +88,26 @@ def judge(name: str, seen: Recalled, source: Recalled | None, words: Mapping[str
         source: What its source found.
         words: How to call ``things`` and ``text`` in the sentence.
     """
-    points = tuple(
-        Point(length, sum(right) / len(right), *share_interval(sum(right), len(right)), len(right))
-        for length, right in seen.items()
-    )
+    points = shares(seen)
     first, last = points[0], points[-1]
     said = f"Of {words['things']} in {last.at:,} tokens of {words['text']} it finds {percent(last.value)} again"
     said += "." if len(points) == 1 else f", in {first.at:,} tokens {percent(first.value)}."
     if source is not None and (before := source.get(int(last.at))):
         said += f" Its source finds {percent(sum(before) / len(before))}."
+    return remembered(name, points, "tokens of context", said)
+
+
+def shares(seen: Recalled) -> tuple[Point, ...]:
+    """Return the share of things that were right at each place, with Wilson's interval."""
+    return tuple(
+        Point(place, sum(right) / len(right), *share_interval(sum(right), len(right)), len(right))
+        for place, right in seen.items()
+    )
+
+
+def remembered(name: str, points: tuple[Point, ...], axis: str, said: str) -> Finding:
+    """Return the finding of a curve whose last point counts, weak where its interval lies below what is enough."""
+    last = points[-1]
     return Finding(
         name,
         last.value,
@@ -106,7 +117,7 @@ def judge(name: str, seen: Recalled, source: Recalled | None, words: Mapping[str
         high=last.high,
         items=last.items,
         weak=last.high is not None and last.high < ENOUGH,
-        axis="tokens of context",
+        axis=axis,
         points=points,
     )
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from smidgen.errors import InvalidInput, Unsupported
-from smidgen.evaluate.findings import Finding, Point, share_interval
-from smidgen.evaluate.weaknesses._weakness import ENOUGH, Weakness, percent
+from smidgen.evaluate.weaknesses import _recall
+from smidgen.evaluate.weaknesses._weakness import Weakness, percent
 from smidgen.progress import track
 
 if TYPE_CHECKING:
     from smidgen.evaluate.examined import Examined, Subjects
+    from smidgen.evaluate.findings import Finding
     from smidgen.inference.engine import Message
 
 _ASKED_IN = (2, 4, 8)
@@ -64,27 +65,13 @@ class Turns(Weakness["dict[int, list[int]]"]):
 
     def judge(self, seen: dict[int, list[int]], source: dict[int, list[int]] | None) -> Finding:
         """Say how much is remembered in the latest turn."""
-        points = tuple(
-            Point(turn, sum(right) / len(right), *share_interval(sum(right), len(right)), len(right))
-            for turn, right in seen.items()
-        )
+        points = _recall.shares(seen)
         first, last = points[0], points[-1]
         said = f"Of what it was told in the first turn it remembers {percent(last.value)} in turn {last.at}"
         said += "." if len(points) == 1 else f" ({percent(first.value)} in turn {first.at})."
         if source is not None and (before := source.get(int(last.at))):
             said += f" Its source remembers {percent(sum(before) / len(before))}."
-        return Finding(
-            "turns",
-            last.value,
-            self.unit,
-            said,
-            low=last.low,
-            high=last.high,
-            items=last.items,
-            weak=last.high is not None and last.high < ENOUGH,
-            axis="turn",
-            points=points,
-        )
+        return _recall.remembered("turns", points, "turn", said)
 
 
 def conversation(person: tuple[str, str, str], turn: int, ask: str) -> list[Message]:
