@@ -122,10 +122,12 @@ def plain_of(values, apart, sizes, rates, higher=True, weak=False):
 
 
 def test_the_smallest_that_is_not_surely_worse_is_taken():
-    sure, unsure = (-0.2, -0.3, -0.1), (-0.02, -0.1, 0.06)
-    better, maybe = (0.2, 0.1, 0.3), (0.02, -0.06, 0.1)
+    sure, unsure, vague = (-0.2, -0.3, -0.1), (-0.005, -0.02, 0.01), (-0.02, -0.1, 0.06)
+    better, maybe = (0.2, 0.1, 0.3), (0.005, -0.01, 0.02)
     close = verdicts.of(plain_of((0.6, 0.58), [[None, unsure], [maybe, None]], (100, 50), (10, 15)))
-    assert close["choice"] == 1 and "smallest that cannot be told from the best" in close["headline"]
+    assert close["choice"] == 1 and "smallest that is surely within 5% of the best" in close["headline"]
+    doubt = verdicts.of(plain_of((0.6, 0.58), [[None, vague], [maybe, None]], (100, 50), (10, 15)))
+    assert doubt["choice"] == 0 and doubt["labels"][1] == "less, and perhaps worse"
     assert close["labels"] == ["not surely better, and larger", "take this one"]
     assert (
         close["verdicts"][1]

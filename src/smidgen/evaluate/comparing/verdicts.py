@@ -9,6 +9,9 @@ from smidgen.evaluate.report import words
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+_CLOSE = 0.05
+"""Share of the best's figure by which a model may be worse, at the far end of its interval, to be taken instead."""
+
 _SAME_SPEED = 0.02
 """Share by which speeds may differ and still be called the same."""
 
@@ -56,14 +59,23 @@ def _worse(plain: Mapping[str, Any], number: int, than: int) -> bool:
     return bool(apart["high"] < 0 if plain["yardstick"]["higher"] else apart["low"] > 0)
 
 
+def _close(plain: Mapping[str, Any], number: int, best: int) -> bool:
+    """Say whether a model is surely hardly worse than the best; doubt speaks against it."""
+    apart = plain["yardstick"]["apart"][best][number]
+    if apart is None:
+        return False
+    lost = -apart["low"] if plain["yardstick"]["higher"] else apart["high"]
+    return bool(lost <= _CLOSE * abs(plain["yardstick"]["values"][best]["value"]))
+
+
 def _choice(plain: Mapping[str, Any]) -> int | None:
-    """Return the smallest model (fastest, where sizes are not known) that is not surely worse than the best."""
+    """Return the smallest model (fastest, where sizes are not known) that is surely close to the best."""
     rated = [number for number in range(len(plain["models"])) if _value(plain, number) is not None]
     if not rated or plain["yardstick"]["weak"]:
         return None
     sign = -1 if plain["yardstick"]["higher"] else 1
     best = min(rated, key=lambda number: sign * _value(plain, number)["value"])  # type: ignore[index]
-    good = [number for number in rated if number == best or not _worse(plain, number, best)]
+    good = [number for number in rated if number == best or _close(plain, number, best)]
     models = plain["models"]
     if all(models[number]["about"]["bytes"] for number in good):
         return min(good, key=lambda number: models[number]["about"]["bytes"])
@@ -85,16 +97,13 @@ def _headline(plain: Mapping[str, Any], best: int | None) -> str:
     known = [number for number in range(len(models)) if _value(plain, number) is not None]
     if len(known) == 1:
         return f"Only {name} could be measured by {yardstick['name']}."
-    equals = [number for number in known if number != best and not _worse(plain, number, best)]
     sign = -1 if yardstick["higher"] else 1
     top = min(known, key=lambda number: sign * _value(plain, number)["value"])  # type: ignore[index]
-    if top == best and not equals:
-        return f"{name} is surely the best, by {yardstick['name']}."
-    sized = all(models[number]["about"]["bytes"] for number in known)
-    what = "smallest" if sized else "fastest"
     if top == best:
-        return f"{name} is the best and the {what} of those that come close, by {yardstick['name']}."
-    return f"{name} is the {what} that cannot be told from the best, by {yardstick['name']}."
+        rivals = [number for number in known if number != best and not _worse(plain, number, best)]
+        return f"{name} is {'the best' if rivals else 'surely the best'}, by {yardstick['name']}."
+    what = "smallest" if all(models[number]["about"]["bytes"] for number in known) else "fastest"
+    return f"{name} is the {what} that is surely within {_CLOSE:.0%} of the best, by {yardstick['name']}."
 
 
 def _called(plain: Mapping[str, Any], number: int) -> str:
@@ -198,6 +207,8 @@ def _label(plain: Mapping[str, Any], number: int, best: int | None, better: int 
         return "better, but larger"
     if _worse(plain, number, best):
         return "worse, but with less" if _leaner(plain, number, best) else "worse"
+    if _leaner(plain, number, best):
+        return "less, and perhaps worse"
     return "not surely better, and larger"
 
 
