@@ -59,7 +59,7 @@ def test_a_permissive_licence_is_one_that_forbids_nothing() -> None:
     terms = [catalog.find(name).terms for name in names(found)]
     assert terms and all(each is not None and each.permissive for each in terms)
     assert found.ruled_out["gemma2:2b"] == "licence gemma is not permissive"
-    assert found.ruled_out["phi4:mini"] == "its licence is not known here"
+    assert found.ruled_out["stablelm2:1.6b"] == "its licence is not known here"
 
 
 def test_commercial_use_rules_out_what_forbids_it_and_what_was_not_read() -> None:
