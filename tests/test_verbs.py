@@ -100,16 +100,36 @@ def test_a_search_stores_matrices_by_the_solver_of_the_result(tiny, monkeypatch)
     assert tried == [Nearest()]
 
 
+def test_a_memory_counts_the_context_in(tiny, tmp_path):
+    from smidgen.export import gguf
+    from smidgen.inference.footprint import VOCABULARY_BYTES, WORKSPACE
+
+    anatomy, sizes = tiny.anatomy, {}
+    block = anatomy.blocks[0]
+    per_token = 2 * 2 * len(anatomy.blocks) * block.key_value_heads * block.head_size  # keys and values of 16 bits
+    fixed = WORKSPACE + VOCABULARY_BYTES * anatomy.vocabulary_size
+    for context in (64, 64 + 20_000 // per_token):
+        small = smidgen.quantize(
+            tiny, memory=fixed + 64 * per_token + 120_000, context=context, windows=1, solver="nearest"
+        )
+        gguf.write(small, tmp_path / "x.gguf")
+        sizes[context] = (tmp_path / "x.gguf").stat().st_size
+    first, second = sizes.values()
+    assert second <= 100_000 < first <= 120_000
+
+
 @pytest.mark.parametrize(
     ("options", "error", "part"),
     [
-        ({}, InvalidInput, "either a format or a size"),
-        ({"format": "q4_0", "fit": "1MB"}, InvalidInput, "either a format or a size"),
+        ({}, InvalidInput, "a format, a size or a memory"),
+        ({"format": "q4_0", "fit": "1MB"}, InvalidInput, "a format, a size or a memory"),
         ({"format": "q4_o"}, ReferenceNotFound, "q4_0"),
         ({"format": "float16"}, ReferenceNotFound, "block format"),
         ({"format": "q4_k"}, InvalidInput, "q8_0"),
         ({"fit": "80"}, RecipeError, "has no unit"),
         ({"fit": "1KB"}, BudgetNotMet, "smallest file"),
+        ({"memory": "1MB"}, BudgetNotMet, "beside its file"),
+        ({"memory": "90MB", "fit": "1MB"}, InvalidInput, "a format, a size or a memory"),
         ({"format": "q4_0", "solvr": "gptq"}, RecipeError, "'solver'"),
         ({"format": "q4_0", "search": 3}, InvalidInput, "needs a size"),
         ({"format": "q4_0", "windows": 0}, InvalidInput, "0 calibration windows"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smidgen.shrink.finetune.finetune import FinetuneResult
     from smidgen.shrink.prune.comparison import Damage
 
-WINDOWS, WINDOW_LENGTH = 24, 512
+WINDOWS, WINDOW_LENGTH, CONTEXT = 24, 512, 4096
 
 
 def pull(model: str, *, name: str | None = None, offline: bool = False, progress: Progress = silent) -> StoredModel:
@@ -136,6 +136,8 @@ def quantize(
     *,
     format: str | None = None,
     fit: str | int | None = None,
+    memory: str | int | None = None,
+    context: int = CONTEXT,
     embedding_format: str | None = None,
     search: int = 0,
     data: str | Path | None = None,
@@ -153,6 +155,8 @@ def quantize(
         model: A loaded model, or the name of one.
         format: Number format of all matrices, as "q4_0".
         fit: Largest size of the GGUF, "80MB"; every matrix then gets its own format. Instead of ``format``.
+        memory: What running it may take, "250MB": file, context and engine. Instead of ``fit``.
+        context: Tokens of the context that is counted in with ``memory``.
         embedding_format: Another format for the embedding.
         search: With ``fit``: how many swaps of formats to measure near the predicted mix.
         data: Text to go by; the built-in one where None.
@@ -168,25 +172,26 @@ def quantize(
             ``static_activations``.
 
     Raises:
-        InvalidInput: Both or neither of ``format`` and ``fit`` are given, or the format does not fit the model, or a
-            search is asked for where no size is.
-        BudgetNotMet: Even the smallest formats exceed ``fit``.
+        InvalidInput: Not exactly one of ``format``, ``fit`` and ``memory`` is given, the format does not fit the
+            model, or a search is asked for where no size is.
+        BudgetNotMet: Even the smallest formats exceed what is allowed.
 
     Example:
         small = smidgen.quantize("smollm2:135m", format="q4_0", embedding_format="q8_0")
     """
     from smidgen.recipe.budget import Budget
     from smidgen.recipe.runner import code_version
-    from smidgen.recipe.storing import block_format, formats_for, require_fitting
+    from smidgen.recipe.storing import block_format, formats_for, require_fitting, size_within
 
-    if (format is None) == (fit is None):
-        raise InvalidInput("Quantizing needs either a format or a size.", remedy="Give format 'q4_0' or fit '80MB'.")
-    if work is not None and fit is not None:
+    if sum(given is not None for given in (format, fit, memory)) != 1:
+        raise InvalidInput("Quantizing needs a format, a size or a memory.", remedy="Give format 'q4_0' or fit '80MB'.")
+    allowed = fit if memory is None else memory
+    if work is not None and allowed is not None:
         raise InvalidInput("A size needs the whole model in memory.", remedy="Give a format, such as 'q4_k'.")
-    if search and fit is None:
+    if search and allowed is None:
         raise InvalidInput("A search needs a size to keep within.", remedy="Give fit '80MB'.")
     default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
-    size = None if fit is None else Budget.parse(fit=fit).fit
+    size = None if allowed is None else Budget.parse(fit=allowed).fit
     solver = Step("quantize", options).build().solver
     if work is not None and not isinstance(model, Model):
         model = _streamed(model, offline, progress)
@@ -198,6 +203,7 @@ def quantize(
     require_fitting(found.source, default, named)
     note, known = "", None
     if size is not None:
+        size = size if memory is None else size_within(found.source, size, context)
         named, note = formats_for(found, size, named, progress, trials=search, solver=solver)
         known = found.sensitivity(progress)
     operation = Step("quantize", {"default": default, "formats": named, **options}).build()

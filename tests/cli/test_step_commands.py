@@ -122,7 +122,7 @@ def test_a_person_sees_a_table(tiny_folder, tmp_path, capsys):
         (["quantize", "{model}", "--formt", "q4_0"], "--format"),
         (["quantize", "{model}", "--format", "q4_k"], "Take one of"),
         (["quantize", "{model}", *QUANTIZE, "--solver", "gtpq"], "Did you mean 'gptq'"),
-        (["quantize", "{model}"], "either --format or --fit"),
+        (["quantize", "{model}"], "one of --format, --fit and --memory"),
         (["quantize", "{model}", "--fit", "80"], "no unit"),
         (["quantize", "nothing", "--fit", "80"], "no unit"),
         (["quantize", "nothing", *QUANTIZE, "--static-activations"], "keeps no scales"),

@@ -15,6 +15,7 @@ from smidgen.cli.screen import Screen
 from smidgen.errors import InvalidInput
 from smidgen.recipe.quantities import parse_size
 from smidgen.shrink.quantize.quantize import Quantize
+from smidgen.verbs import CONTEXT
 
 if TYPE_CHECKING:
     from smidgen.models.model import Model
@@ -30,12 +31,17 @@ Fit = Annotated[
     str | None,
     typer.Option("--fit", metavar="SIZE", help="Largest size of the file (80MB); each matrix gets its own format."),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="What running it may take (250MB): file, context and engine."),
+]
+Context = Annotated[int, typer.Option("--context", metavar="N", min=1, help="With --memory: tokens counted in.")]
 EmbeddingFormat = Annotated[
     str | None, typer.Option("--embedding-format", metavar="NAME", help="Another format for the embedding.")
 ]
 Search = Annotated[
     int,
-    typer.Option("--search", metavar="N", min=0, help="With --fit: try N other mixes of formats near the best."),
+    typer.Option("--search", metavar="N", min=0, help="With a size: try N other mixes of formats near the best."),
 ]
 Stream = Annotated[
     bool | None,
@@ -59,6 +65,8 @@ def command(
     settings: Settings,
     number_format: Format = None,
     fit: Fit = None,
+    memory: Memory = None,
+    context: Context = CONTEXT,
     embedding_format: EmbeddingFormat = None,
     search: Search = 0,
     data: _step.For = None,
@@ -78,7 +86,7 @@ def command(
     from smidgen import formats, verbs
 
     screen = Screen(settings.json, settings.quiet)
-    _check_request(number_format, fit, embedding_format, search, options)
+    _check_request(number_format, {"--fit": fit, "--memory": memory}, embedding_format, search, options)
     if options["static_activations"]:
         _require_scales_kept(number_format, export)
     path = _step.check_output(out, force=force)
@@ -98,6 +106,8 @@ def command(
                 source,
                 format=number_format,
                 fit=fit,
+                memory=memory,
+                context=context,
                 embedding_format=embedding_format,
                 search=search,
                 export=export,
@@ -114,25 +124,32 @@ def command(
 
 
 def _check_request(
-    number_format: str | None, fit: str | None, embedding_format: str | None, search: int, options: Mapping[str, Any]
+    number_format: str | None,
+    sizes: Mapping[str, str | None],
+    embedding_format: str | None,
+    search: int,
+    options: Mapping[str, Any],
 ) -> None:
     """Refuse what cannot be meant before the model is read.
 
     Raises:
-        InvalidInput: Both or neither of format and size are given, or a search without a size.
+        InvalidInput: Not exactly one of format and sizes is given, or a search without a size.
         RecipeError: An option is out of range.
     """
     from smidgen.recipe.storing import block_format
 
-    if (number_format is None) == (fit is None):
-        raise InvalidInput("Quantizing needs either --format or --fit.", remedy="As in: --format q4_0, or --fit 80MB.")
-    if search and fit is None:
+    given = {name: size for name, size in sizes.items() if size is not None}
+    if (number_format is not None) + len(given) != 1:
+        raise InvalidInput(
+            "Quantizing needs one of --format, --fit and --memory.", remedy="As in: --format q4_0, or --fit 80MB."
+        )
+    if search and not given:
         raise InvalidInput("--search needs a size to keep within.", remedy="Give --fit 80MB, or leave --search out.")
     for name in (number_format, embedding_format):
         if name is not None:
             block_format(name)
-    if fit is not None:
-        parse_size(fit, name="--fit")
+    for name, size in given.items():
+        parse_size(size, name=name)
     Quantize(**options)
 
 

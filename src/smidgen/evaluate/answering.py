@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from smidgen.evaluate.benchmarks._benchmark import Answer, Question
+from smidgen.inference.branches import shared_beginning
 
 if TYPE_CHECKING:
     from smidgen.inference.engine import Engine
@@ -44,7 +45,9 @@ class Likelihoods:
             for prompt, ending in zip(question.prompts, question.endings, strict=True)
         ]
         # Up to where the text before ends, and not as far as it happens to go: equal bits whatever is asked together.
-        shared = _common([[*self._scorer.prompt_tokens(before.rstrip()), -1], *(prompt for prompt, _ in pairs)])
+        shared = shared_beginning(
+            [[*self._scorer.prompt_tokens(before.rstrip()), -1], *(prompt for prompt, _ in pairs)]
+        )
         asked: list[tuple[list[int], list[list[int]]]] = []
         for prompt, ending in pairs:
             if asked and asked[-1][0] == prompt[shared:]:
@@ -101,15 +104,3 @@ class Writing:
         else:
             chunks = self._engine.complete(prompt, self._options)
         return "".join(chunk.text for chunk in chunks)
-
-
-def _common(prompts: Sequence[list[int]]) -> int:
-    """Return how many first tokens all prompts share, at least one of each left over.
-
-    Example:
-        >>> _common([[1, 2, 3], [1, 2, 4]]), _common([[1, 2], [1, 2]])
-        (2, 1)
-    """
-    shortest, longest = min(prompts), max(prompts)
-    most = min(len(prompt) for prompt in prompts) - 1
-    return next((place for place in range(most) if shortest[place] != longest[place]), most)

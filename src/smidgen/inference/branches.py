@@ -185,3 +185,15 @@ def _normalise(logits: NDArray[numpy.float32]) -> tuple[list[int], list[float]]:
         best += top.tolist()
         normalisers += (highest + numpy.log(total)).tolist()
     return best, normalisers
+
+
+def shared_beginning(prompts: Sequence[list[int]]) -> int:
+    """Return how many first tokens all prompts share, at least one of each left over.
+
+    Example:
+        >>> shared_beginning([[1, 2, 3], [1, 2, 4]]), shared_beginning([[1, 2], [1, 2]])
+        (2, 1)
+    """
+    shortest, longest = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    return next((place for place in range(most) if shortest[place] != longest[place]), most)

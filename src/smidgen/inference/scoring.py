@@ -7,7 +7,6 @@ kernels and tokenizer. Logits come in the order of the tokens; row i is the dist
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy
 from numpy.typing import NDArray
 
 from smidgen.errors import DamagedFile, EngineFailed, InvalidInput, ReferenceNotFound, Unsupported
+from smidgen.inference.branches import shared_beginning
 from smidgen.inference.child import Child
 from smidgen.machine import cores
 
@@ -281,8 +281,7 @@ class PromptScorer:
         begins = [] if self.bos_token is None else [self.bos_token]
         following = [ids[len(begins) :] if begins and ids[:1] == begins else ids for ids in following]
         read = [self.prompt_tokens(prompt) for prompt in prompts]
-        alike = len(os.path.commonprefix([self.prompt_tokens(empty), *read]))
-        alike = min([alike, *(len(ids) - 1 for ids in read)])
+        alike = shared_beginning([[*self.prompt_tokens(empty), -1], *read])
         shared = read[0][:alike] if read else []
         found = self.endings([(ids[alike:], following) for ids in read], shared=shared)
         return [[each.log_probability for each in row] for row in found]

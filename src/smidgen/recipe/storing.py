@@ -110,6 +110,31 @@ def _searched(
     )
 
 
+def size_within(model: Model, memory: int, context: int) -> int:
+    """Return the bytes that a model's file may have where running it keeps within a memory.
+
+    Args:
+        model: The model.
+        memory: Bytes of the process that runs it.
+        context: Tokens that its context holds; they take their keys and values in 16 bits.
+
+    Raises:
+        BudgetNotMet: The context and the engine alone take more.
+    """
+    from smidgen.inference.footprint import beside_the_file
+    from smidgen.recipe.quantities import format_size
+
+    metadata = {"general.architecture": model.family.gguf_architecture} | model.family.gguf_metadata(model.config)
+    beside = beside_the_file(metadata, model.anatomy.vocabulary_size, context)
+    if beside >= memory:
+        raise BudgetNotMet(
+            f"{format_size(memory)} of memory do not hold what running the model takes beside its file: "
+            f"{format_size(beside)} with a context of {context:,} tokens.",
+            remedy="Allow more memory, or a shorter --context.",
+        )
+    return memory - beside
+
+
 def require_fitting(model: Model, default: str | None, named: Mapping[str, str]) -> None:
     """Refuse formats whose blocks do not divide the model's rows, with one error for all matrices."""
     from smidgen import formats
