@@ -341,7 +341,8 @@ def test_the_size_of_the_rest_is_known_before(make: Any, name: str) -> None:
     made = make(name)
     matrices = sum(2 * made.model.weight(key).numel() for key in made.model.anatomy.matrices())
     expected = matrices + gguf.metadata_bytes(made.model)
-    assert made.file.stat().st_size <= expected <= made.file.stat().st_size + 128 * len(made.model.anatomy.matrices())
+    uneven = 2 if made.model.anatomy.vocabulary_size % 32 else 0  # embedding and head may be padded
+    assert made.file.stat().st_size <= expected <= made.file.stat().st_size + 31 * uneven
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model, PackedTensor
 
 QUANTIZATION_VERSION = 2
+ALIGNMENT, FLOAT32 = 32, 0
+"""Bytes that tensors are aligned to, and ggml's number of the type whose values take four bytes."""
 
 
 def write(model: Model, path: Path, *, float_format: str = "float16", progress: Progress = silent) -> None:
@@ -105,13 +107,23 @@ def metadata_bytes(model: Model) -> int:
     """Return how many bytes of the file are not weights of matrices: header, tokenizer, vectors, padding."""
     import tempfile
 
+    import numpy as np
+
     names, matrices = _names(model), model.anatomy.matrices()
     vectors = [_planned(model, [name], stored, "float32") for name, stored in names.items() if name not in matrices]
+    # A tensor's header has one size whatever the tensor's: rows of `ALIGNMENT` bytes stand in for the matrices.
+    sharers = _sharers({name: names[name] for name in matrices})
+    blank = np.zeros((1, ALIGNMENT), np.uint8)
+    stand_ins = [
+        gguf.PlannedTensor(stored, (*[1] * (1 + (len(members) > 1)), ALIGNMENT // 4), FLOAT32, lambda: blank)
+        for stored, members in sharers.items()
+    ]
+    # What follows a matrix is aligned; as many rows as that need no padding, however many bytes a row has.
+    padded = sum(len(members) * len(model.weight(members[0])) % ALIGNMENT > 0 for members in sharers.values())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
-        gguf.write(path, file_metadata(model), [*vectors, *_extras(model)])
-        # Every further tensor costs its header (about 100 bytes) and its padding (at most 31).
-        return path.stat().st_size + len(matrices) * 128
+        gguf.write(path, file_metadata(model), [*vectors, *_extras(model), *stand_ins])
+        return path.stat().st_size - ALIGNMENT * len(stand_ins) + (ALIGNMENT - 1) * padded
 
 
 def _names(model: Model) -> dict[str, str]:
