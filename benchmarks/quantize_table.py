@@ -84,10 +84,11 @@ class Bench:
         self.asked = asked
         self.source = load(asked.model, progress=report)
         length = min(512, self.source.anatomy.context_length)
-        rows = windows(builtin.calibration(), self.source.tokenizer, length=length, seed=0)
+        known = load_data(asked.calibrate) if asked.calibrate else builtin.calibration()
+        rows = windows(known, self.source.tokenizer, length=length, count=asked.calibration + asked.watched, seed=0)
         self.calibration, self.unseen = rows[: asked.calibration], rows[asked.calibration :][: asked.watched]
         self.text = load_data(asked.text) if asked.text else builtin.held_out()
-        more = {"source": self.source.lineage.origin.sha256, "text": self.text.sha256}
+        more = {"source": self.source.lineage.origin.sha256, "text": self.text.sha256, "known": known.sha256}
         self.rows = _table.Rows(asked, ("model", "windows", "calibration", "watched"), more)
 
     @cached_property
@@ -231,6 +232,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--search", type=int, default=40, help="swaps that the search may measure")
     parser.add_argument("--mixes", type=int, default=30, help="mixes that 'forecast' draws")
     parser.add_argument("--watched", type=int, default=4, help="windows on which mixes are measured")
+    parser.add_argument("--calibrate", metavar="FILE", help="text to go by; the built-in one where not given")
     parser.add_argument("--text", help="text to measure on; the built-in held-out text where not given")
     return parser.parse_args(words)
 
