@@ -1,4 +1,4 @@
-"""The table that takes storing apart is filled row by row, every step at the same bytes, and goes on where it stopped."""
+"""The table that takes storing apart: filled row by row, every step at the same bytes; it goes on where it stopped."""
 
 import json
 import runpy

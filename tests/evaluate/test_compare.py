@@ -166,7 +166,7 @@ def test_nothing_is_loaded_that_does_not_fit(source, opened, monkeypatch):
     with pytest.raises(OutOfResources, match=r"needs about .* of memory .*weights.*200\.0 kB are allowed") as caught:
         smidgen.compare(str(source.path), "echo", setting=replace(SHORT, max_memory=200_000))
     assert "Nothing was loaded" in caught.value.remedy and opened == []
-    with pytest.raises(OutOfResources, match=r"keys and values of 512 tokens and 67\.1 MB for the engine"):
+    with pytest.raises(OutOfResources, match=r"keys and values of 512 tokens and 80\.0 MB for the engine"):
         find_contestants([str(source.path)], limit=60_000_000)
     monkeypatch.setattr("smidgen.machine.memory", lambda: (10**9, 1_000_000))
     with pytest.raises(OutOfResources, match=r"1\.0 MB are free"):

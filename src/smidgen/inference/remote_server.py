@@ -47,6 +47,17 @@ class RemoteFacts:
         return asdict(self)
 
 
+class _Reconnecting(httpx.HTTPTransport):
+    """Asks once more where a server had closed a connection that was kept: llama.cpp's does so in silence."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; what has got no answer at all is sent again on a new connection."""
+        try:
+            return super().handle_request(request)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            return super().handle_request(request)
+
+
 class RemoteServer:
     """One model behind one server.
 
@@ -71,6 +82,7 @@ class RemoteServer:
             timeout=httpx.Timeout(PATIENCE, connect=10.0),
             headers={"Authorization": f"Bearer {key}"} if key else {},
             trust_env=not self.address.is_loopback,
+            transport=_Reconnecting(),
         )
         try:
             self.facts = self._introduce()

@@ -96,6 +96,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         status, body = type(self).answer
         type(self).seen.append(self.headers["Authorization"])
         self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -173,3 +174,34 @@ def test_the_key_is_shown_to_the_server_and_asked_for(misbehaving: Any, monkeypa
     ):
         list(opened.complete("one", GREEDY))
     assert Misbehaving.seen[-1] == "Bearer secret"
+
+
+class Forgetful(Misbehaving):
+    """Keeps a connection, as HTTP 1.1 does, and closes it without a word when it is used again."""
+
+    protocol_version = "HTTP/1.1"
+    closed: ClassVar[int] = 0
+
+    def handle_one_request(self) -> None:
+        if hasattr(self, "used"):
+            type(self).closed += bool(self.rfile.peek(1))
+            self.close_connection = True
+            return
+        self.used = True
+        super().handle_one_request()
+
+
+def test_a_connection_that_the_server_closed_in_silence_is_opened_again() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forgetful)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    Misbehaving.answer = (200, event(choices=[{"text": "a", "finish_reason": "stop"}]) + b"data: [DONE]\n\n")
+    try:
+        with open_engine(f"http://127.0.0.1:{server.server_port}/v1/model") as opened:
+            for _ in range(3):
+                assert "".join(chunk.text for chunk in opened.complete("one", GREEDY)) == "a"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert Forgetful.closed == 2  # once before each answer after the first
