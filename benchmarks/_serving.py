@@ -111,3 +111,23 @@ def running(home: Path, *arguments: str, **environment: str) -> Iterator[Server]
             server.process.kill()
             server.process.wait()
         server.close()
+
+
+@contextmanager
+def addressed(words: list[str], **environment: str) -> Iterator[str]:
+    """Run Python with these words, a server that says its address in JSON, and give that until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, text=True, env=os.environ | environment
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        while not said.rstrip().endswith("}"):
+            line = process.stdout.readline()
+            if not line:
+                sys.exit("The server ended before it was ready.")
+            said += line
+        yield str(json.loads(said)["address"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)

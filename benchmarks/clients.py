@@ -13,16 +13,16 @@ import argparse
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from _serving import addressed
 
 from smidgen.errors import SmidgenError
 from smidgen.models.reference import Reference
@@ -100,25 +100,6 @@ def stored(work: Path, model: str, names: list[str], limit: int) -> Path:
         smidgen = [sys.executable, "-m", "smidgen", *words, "--quiet"]
         subprocess.run(smidgen, check=True, stdout=sys.stderr, env=environment)
     return home
-
-
-@contextmanager
-def running(words: list[str], home: Path) -> Iterator[str]:
-    """Run a server until the end of the block, and give the address that it says."""
-    environment = os.environ | {"SMIDGEN_HOME": str(home)}
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    try:
-        said = ""
-        while not said.rstrip().endswith("}"):
-            line = process.stdout.readline()
-            if not line:
-                sys.exit("The server ended before it was ready.")
-            said += line
-        yield str(json.loads(said)["address"])
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 def tested(python: Path, folder: Path, suite: Path, address: str) -> Outcomes:
@@ -203,7 +184,7 @@ def main(given: list[str] | None = None) -> int:
     servers = [["-m", "smidgen", "serve", "--port", "0", "--json", *threads], [str(HERE / "_clients" / "scripted.py")]]
     found: dict[str, list[Outcomes]] = {name: [] for name in asked.suite or SUITES}
     for words in servers:
-        with running(words, home) as address:
+        with addressed(words, SMIDGEN_HOME=str(home)) as address:
             for name, both in found.items():
                 both.append(tested(python, folder, folder / SUITES[name], address))
     verdicts = {name: judged(*both) for name, both in found.items()}

@@ -11,17 +11,14 @@ log-likelihood in nats, and the seconds of both. Exit code 1 where a pick differ
 
 import argparse
 import json
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from _harness import TOLERANCE, Harness, largest_difference, likelihoods
+from _serving import addressed
 
 from smidgen.inference.scoring import PromptScorer
 from smidgen.models.checkpoint import gguf, tokenizer
@@ -38,30 +35,12 @@ doc_to_target: gold
 metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 """
 Item = dict[str, Any]
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """Serve the store's models until the end of the block, and give the server's address."""
-    words = [sys.executable, "-m", "smidgen", "serve", "--port", "0", "--json"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        said = ""
-        while not said.rstrip().endswith("}"):
-            line = process.stdout.readline()
-            if not line:
-                sys.exit("The server ended before it was ready.")
-            said += line
-        yield str(json.loads(said)["address"])
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+SERVE = ["-m", "smidgen", "serve", "--port", "0", "--json"]
 
 
 def by_harness(harness: str, model: str, items: list[Item], names: Path, texts: bool) -> list[list[float]]:
     """Return every choice's log-likelihood as the harness has it."""
-    with tempfile.TemporaryDirectory() as folder, served() as address:
+    with tempfile.TemporaryDirectory() as folder, addressed(SERVE) as address:
         rows = Path(folder) / "items.jsonl"
         rows.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
         given = {

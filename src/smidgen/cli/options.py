@@ -1,4 +1,4 @@
-"""The options that every command has, and how they are applied to the process before any work begins."""
+"""Options that every command has, or several share, and how they are applied to the process before any work begins."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ MaxMemory = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.", rich_help_panel=_PANEL)]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all chance.", rich_help_panel=_PANEL)]
+
+Speculate = Annotated[
+    str | None,
+    typer.Option(
+        "--speculate",
+        metavar="MODE",
+        help="Guess tokens ahead: auto (where it was measured to help), off, ngram, draft.",
+        show_default="auto",
+    ),
+]
+"""Of the commands that let a model write."""
 
 
 def default_threads() -> int:

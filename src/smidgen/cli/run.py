@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smidgen import registry
-from smidgen.cli.options import Settings, is_given
+from smidgen.cli.options import Settings, Speculate, is_given
 from smidgen.cli.screen import Screen, print_json
 from smidgen.errors import InvalidInput
 
@@ -68,15 +68,7 @@ def command(
     type_v: Annotated[
         str | None, typer.Option("--type-v", metavar="NAME", help="Type of the values that llama.cpp keeps.")
     ] = None,
-    speculate: Annotated[
-        str | None,
-        typer.Option(
-            "--speculate",
-            metavar="MODE",
-            help="Guess tokens ahead: auto (where it was measured to help), off, ngram, draft.",
-            show_default="auto",
-        ),
-    ] = None,
+    speculate: Speculate = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show how fast each answer was.")] = False,
     answer_format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="json, a JSON schema, or a file that holds one.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smidgen.cli.options import Settings, is_given
+from smidgen.cli.options import Settings, Speculate, is_given
 from smidgen.cli.screen import Screen, print_json
 
 
@@ -37,15 +37,7 @@ def command(
             show_default="auto",
         ),
     ] = None,
-    speculate: Annotated[
-        str | None,
-        typer.Option(
-            "--speculate",
-            metavar="MODE",
-            help="Guess tokens ahead: auto (where it was measured to help), off, ngram, draft.",
-            show_default="auto",
-        ),
-    ] = None,
+    speculate: Speculate = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let other machines in without a key.")] = False,
 ) -> None:
     """Serve the models of the store to Ollama's and OpenAI's clients, on one port.
