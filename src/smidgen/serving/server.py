@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import signal
 import socket
 import threading
@@ -48,6 +49,8 @@ def serve(settings: ServingSettings, announce: Callable[[str], None]) -> None:
             timeout_keep_alive=75,
             backlog=_BACKLOG,
         )
+        # Clients that leave in the middle of an answer are no fault; asyncio warns of what is still written to them.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         _Server(config, lambda: announce(address)).run([bound])
     finally:
         bound.close()
