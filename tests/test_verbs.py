@@ -102,15 +102,19 @@ def test_a_search_stores_matrices_by_the_solver_of_the_result(tiny, monkeypatch)
 
 def test_a_memory_counts_the_context_in(tiny, tmp_path):
     from smidgen.export import gguf
-    from smidgen.inference.footprint import VOCABULARY_BYTES, WORKSPACE
+    from smidgen.inference.footprint import HELD_AGAIN, VOCABULARY_BYTES, WORKSPACE
 
     anatomy, sizes = tiny.anatomy, {}
     block = anatomy.blocks[0]
     per_token = 2 * 2 * len(anatomy.blocks) * block.key_value_heads * block.head_size  # keys and values of 16 bits
     fixed = WORKSPACE + VOCABULARY_BYTES * anatomy.vocabulary_size
-    for context in (64, 64 + 20_000 // per_token):
+    for context in (64, 64 + 32_000 // per_token):
         small = smidgen.quantize(
-            tiny, memory=fixed + 64 * per_token + 120_000, context=context, windows=1, solver="nearest"
+            tiny,
+            memory=fixed + 64 * per_token + int(120_000 * (1 + HELD_AGAIN)),
+            context=context,
+            windows=1,
+            solver="nearest",
         )
         gguf.write(small, tmp_path / "x.gguf")
         sizes[context] = (tmp_path / "x.gguf").stat().st_size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from smidgen.evaluate.calibrate import VOCABULARY_BYTES, Calibration
+from smidgen.evaluate.calibrate import Calibration
 from smidgen.evaluate.estimate import FORMATS, estimate, formats_of
+from smidgen.inference.footprint import VOCABULARY_BYTES
 from smidgen.models import catalog
 
 MACHINE = Calibration(20e9, 100e9, 2, token_seconds=0.01, read_seconds=0.002, memory=60_000_000)

@@ -15,6 +15,7 @@ from typing import Any
 
 from smidgen import machine
 from smidgen.errors import SmidgenError
+from smidgen.inference.footprint import VOCABULARY_BYTES
 from smidgen.inference.scoring import PromptScorer
 from smidgen.models import catalog
 from smidgen.models.files import atomic_write
@@ -25,10 +26,6 @@ EMBEDDED = "smollm2:135m"
 
 CACHE = "machine.json"
 """File in the store's folder that keeps what was measured."""
-
-VOCABULARY_BYTES = 720
-"""Bytes that the engine's tables take for one token of the vocabulary: the memory of gemma3:270m (262,144 tokens) less
-that of smollm2:135m (49,152), beyond file and cache, over the difference."""
 
 UNCALIBRATED_SHARE = 0.4
 """Share of the measured bandwidth that decoding is taken to reach where no model was run: cautious, since engines that

@@ -9,9 +9,9 @@ from smidgen.evaluate.calibrate import (
     EMBEDDED,
     UNCALIBRATED_READING,
     UNCALIBRATED_SHARE,
-    VOCABULARY_BYTES,
     Calibration,
 )
+from smidgen.inference.footprint import VOCABULARY_BYTES
 from smidgen.models import catalog
 
 FORMATS = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K")

@@ -121,7 +121,7 @@ def size_within(model: Model, memory: int, context: int) -> int:
     Raises:
         BudgetNotMet: The context and the engine alone take more.
     """
-    from smidgen.inference.footprint import beside_the_file
+    from smidgen.inference.footprint import HELD_AGAIN, beside_the_file
     from smidgen.recipe.quantities import format_size
 
     metadata = {"general.architecture": model.family.gguf_architecture} | model.family.gguf_metadata(model.config)
@@ -132,7 +132,7 @@ def size_within(model: Model, memory: int, context: int) -> int:
             f"{format_size(beside)} with a context of {context:,} tokens.",
             remedy="Allow more memory, or a shorter --context.",
         )
-    return memory - beside
+    return int((memory - beside) / (1 + HELD_AGAIN))
 
 
 def require_fitting(model: Model, default: str | None, named: Mapping[str, str]) -> None:
