@@ -166,11 +166,11 @@ def test_pieces_and_scores_are_those_of_llama_cpp(published_tokenizer: Callable[
 
 
 def test_a_large_packed_model_is_never_unpacked(published_tokenizer: Callable[..., Any], tmp_path: Path) -> None:
-    """Eight blocks of 12.6 million weights: 403 MB as float32, 201 MB as bfloat16, 57 MB packed in 4 bits."""
+    """Sixteen blocks of 12.8 million weights: 412 MB as bfloat16, 109 MB packed in 4 bits; what one product needs does not grow."""
     tokenizer, name = published_tokenizer("smollm", 400), "integer:bits=4"
     packed.write(stored(build(tokenizer), name), tmp_path / "small")
     config = LlamaConfig(
-        hidden_size=1024, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=8, intermediate_size=2816,
+        hidden_size=1024, num_hidden_layers=16, num_attention_heads=8, num_key_value_heads=8, intermediate_size=2816,
         vocab_size=400, max_position_embeddings=128, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     with torch.device("meta"):
@@ -194,7 +194,7 @@ def test_a_large_packed_model_is_never_unpacked(published_tokenizer: Callable[..
             peaks[size] = scorer.peak_rss_bytes()
     floats = 2 * sum(each.shape[0] * each.shape[1] for each in found.values())
     assert stored_bytes < floats / 3
-    assert peaks["big"] - peaks["small"] < stored_bytes + floats / 4
+    assert peaks["big"] - peaks["small"] < stored_bytes + floats / 3
 
 
 def _tiled(tile: torch.Tensor, shape: torch.Size) -> torch.Tensor:
