@@ -166,7 +166,7 @@ def test_pieces_and_scores_are_those_of_llama_cpp(published_tokenizer: Callable[
 
 
 def test_a_large_packed_model_is_never_unpacked(published_tokenizer: Callable[..., Any], tmp_path: Path) -> None:
-    """Sixteen blocks of 12.8 million weights: 412 MB as bfloat16, 109 MB packed in 4 bits; what one product needs does not grow."""
+    """Sixteen blocks: 412 MB as bfloat16, 109 MB packed in 4 bits; what one product needs does not grow with them."""
     tokenizer, name = published_tokenizer("smollm", 400), "integer:bits=4"
     packed.write(stored(build(tokenizer), name), tmp_path / "small")
     config = LlamaConfig(
