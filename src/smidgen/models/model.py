@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from smidgen.models.anatomy import Anatomy
     from smidgen.models.families import Family
     from smidgen.models.lineage import Lineage
+    from smidgen.models.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Model:
     lineage: Lineage
     packed: Mapping[str, PackedTensor] = field(default_factory=dict)
     as_read: Callable[[str], PackedTensor | None] = field(default=_nothing, compare=False)
+    vision: Vision | None = None
 
     @property
     def config(self) -> Any:
@@ -79,8 +81,9 @@ class Model:
         return device
 
     def parameter_count(self) -> int:
-        """Count the weights; a tied head counts once."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        """Count the weights, those that read images with them; a tied head counts once."""
+        own = sum(parameter.numel() for parameter in self.module.parameters())
+        return own + (self.vision.parameter_count() if self.vision is not None else 0)
 
     def weight(self, name: str) -> torch.Tensor:
         """Return one parameter by its state-dictionary name."""

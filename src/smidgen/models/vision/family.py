@@ -1,0 +1,89 @@
+"""What every family of models that read images answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from smidgen.models.families import Family
+from smidgen.models.vision import Picture, Shown, Vision
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+    from transformers import PreTrainedTokenizerFast
+
+    from smidgen.models.model import Model
+
+State = dict[str, "torch.Tensor"]
+
+
+class SeeingFamily(Family):
+    """A family of models that read images, beside the family of their language model.
+
+    Attributes:
+        transcription: What such a model is asked so that it writes out the text in an image.
+    """
+
+    gguf_architecture: ClassVar[str] = "clip"
+    transcription: ClassVar[str] = "Read the text in the image."
+
+    def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
+        """Say no: a GGUF holds the language model alone, which is a file of its own family."""
+        return False
+
+    def language_config(self, published: Mapping[str, Any]) -> Any:
+        """Build the transformers configuration of the language model.
+
+        Args:
+            published: What ``config.json`` says.
+
+        Raises:
+            Unsupported: The language model is of no family that is known.
+            DamagedFile: An entry is missing or cannot be.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what its language model is")
+
+    def eyes(self, published: Mapping[str, Any], language: Any) -> Any:
+        """Build the module of a `Vision`, its weights on the present device and not yet read.
+
+        Args:
+            published: What ``config.json`` says.
+            language: Configuration of the language model.
+
+        Raises:
+            Unsupported: It asks for what this family does not have.
+        """
+        raise TypeError(f"{type(self).__name__} does not build its eyes")
+
+    def divided(self, published: Mapping[str, Any], state: State) -> tuple[State, State]:
+        """Divide published weights into those of the language model and those of the eyes, under their own names."""
+        raise TypeError(f"{type(self).__name__} does not name its weights")
+
+    def joined(self, published: Mapping[str, Any], language: State, eyes: State) -> State:
+        """Name weights as they are published; the reverse of `divided`."""
+        raise TypeError(f"{type(self).__name__} does not name its weights")
+
+    def described(self, model: Model) -> dict[str, Any]:
+        """Return what ``config.json`` says of a model as it now is."""
+        raise TypeError(f"{type(self).__name__} does not write its configuration")
+
+    def picture(self, vision: Vision, image: Image) -> Picture:
+        """Make pixels of an RGB image."""
+        raise TypeError(f"{type(self).__name__} does not cut images")
+
+    def features(self, vision: Vision, picture: Picture) -> torch.Tensor:
+        """Return what the language model reads of a picture, ``[places, hidden]``."""
+        raise TypeError(f"{type(self).__name__} does not look at images")
+
+    def layout(self, vision: Vision, tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list[int]:
+        """Lay a conversation out as tokens, `PLACE` where pictures stand, up to where the answer begins.
+
+        Raises:
+            InvalidInput: The model knows no such turns.
+        """
+        raise TypeError(f"{type(self).__name__} does not lay out conversations")
+
+    def end_tokens(self, vision: Vision, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+        """Return tokens that end an answer besides those that the model's own files name."""
+        return frozenset()
