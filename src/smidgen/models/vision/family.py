@@ -72,6 +72,10 @@ class SeeingFamily(Family):
         """Make pixels of an RGB image."""
         raise TypeError(f"{type(self).__name__} does not cut images")
 
+    def pictures(self, vision: Vision, images: Sequence[Image]) -> list[Picture]:
+        """Make pixels of all images of a conversation; a family may cut many images less finely than one."""
+        return [self.picture(vision, image) for image in images]
+
     def features(self, vision: Vision, picture: Picture) -> torch.Tensor:
         """Return what the language model reads of a picture, ``[places, hidden]``."""
         raise TypeError(f"{type(self).__name__} does not look at images")
