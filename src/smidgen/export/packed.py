@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from smidgen.models import packed
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
 from smidgen.models.files import atomic_folder
+from smidgen.models.vision import folder as vision_folder
 
 if TYPE_CHECKING:
     from smidgen.models.model import Model
@@ -49,5 +50,6 @@ def write(model: Model, folder: Path, *, dtype: str = "bfloat16") -> None:
         config.save_pretrained(temporary)
         model.module.generation_config.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
+        vision_folder.write_beside(model, temporary, getattr(torch, dtype))
         lineage = json.dumps(model.lineage.to_dict(), indent=1, sort_keys=True)
         (temporary / LINEAGE_FILE).write_text(lineage + "\n", encoding="utf-8")

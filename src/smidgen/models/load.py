@@ -14,6 +14,7 @@ from smidgen.models.checkpoint import safetensors, tokenizer
 from smidgen.models.facts import published_as
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
+from smidgen.models.vision import folder as vision_folder
 from smidgen.progress import Event, Progress, silent
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Model:
     if packed.is_folder(folder):
         return packed.read_folder(folder, dtype)
     config = safetensors.read_config(folder)
+    sees = families.seeing(config)
+    if sees is not None:
+        return vision_folder.read(folder, config, sees, dtype)
     architecture = (config.get("architectures") or [config.get("model_type")])[0]
     family = families.for_architecture(str(architecture))
     module = _uneven_module(folder, dtype) if uneven.KEY in config else safetensors.read_module(folder, dtype)

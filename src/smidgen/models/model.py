@@ -82,7 +82,7 @@ class Model:
 
     def parameter_count(self) -> int:
         """Count the weights, those that read images with them; a tied head counts once."""
-        own = sum(parameter.numel() for parameter in self.module.parameters())
+        own: int = sum(parameter.numel() for parameter in self.module.parameters())
         return own + (self.vision.parameter_count() if self.vision is not None else 0)
 
     def weight(self, name: str) -> torch.Tensor:

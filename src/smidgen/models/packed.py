@@ -134,6 +134,7 @@ def read_folder(folder: Path, dtype: torch.dtype, *, hold: bool = False, depth: 
     from transformers import AutoConfig, GenerationConfig
 
     from smidgen.models import families
+    from smidgen.models.vision import folder as vision_folder
 
     raw = read_config(folder)
     family = families.for_architecture(str((raw.get("architectures") or [raw.get("model_type")])[0]))
@@ -152,7 +153,8 @@ def read_folder(folder: Path, dtype: torch.dtype, *, hold: bool = False, depth: 
     record = folder / LINEAGE_FILE
     size = (folder / WEIGHTS).stat().st_size
     lineage = Lineage.read(record) if record.is_file() else Lineage(Origin(str(folder), "", size, 0))
-    model = Model(module.eval(), read_tokenizer(folder), family, lineage, packed)
+    vision = vision_folder.read_beside(folder, dtype, hold=hold)
+    model = Model(module.eval(), read_tokenizer(folder), family, lineage, packed, vision=vision)
     return model if hold else unpacked(model, dtype)
 
 

@@ -11,6 +11,7 @@ from smidgen.models.checkpoint.safetensors import LINEAGE_FILE, read_tokenizer
 from smidgen.models.files import atomic_folder
 from smidgen.models.lineage import Lineage
 from smidgen.models.model import Model, PackedTensor
+from smidgen.models.vision import folder as vision_folder
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ def save(model: Model, folder: Path) -> None:
         model.module.config.save_pretrained(temporary)
         model.module.generation_config.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
+        vision_folder.write_beside(model, temporary)
         lineage = {"family": type(model.family).architecture, **model.lineage.to_dict()}
         (temporary / LINEAGE_FILE).write_text(json.dumps(lineage), encoding="utf-8")
 
@@ -61,4 +63,5 @@ def load(folder: Path, dtype: torch.dtype) -> Model:
     module.generation_config = GenerationConfig.from_pretrained(folder)
     lineage = json.loads((folder / LINEAGE_FILE).read_text(encoding="utf-8"))
     family = families.for_architecture(lineage.pop("family"))
-    return Model(module, read_tokenizer(folder), family, Lineage.from_dict(lineage), packed)
+    vision = vision_folder.read_beside(folder, dtype)
+    return Model(module, read_tokenizer(folder), family, Lineage.from_dict(lineage), packed, vision=vision)

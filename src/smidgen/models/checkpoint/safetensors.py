@@ -35,11 +35,13 @@ def read_config(folder: Path, place: str | None = None) -> dict[str, Any]:
     if "auto_map" in config:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+        from smidgen.models import families
+
+        if config.get("model_type") not in CONFIG_MAPPING_NAMES and families.seeing(config) is None:
             raise Unsupported(
                 f"{place or folder} brings its own code for the architecture {config.get('model_type')!r}; "
                 "remote code is never executed.",
-                remedy="Use a model whose architecture transformers itself knows.",
+                remedy="Use a model whose architecture transformers or smidgen itself knows.",
             )
     return config
 

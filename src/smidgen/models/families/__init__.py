@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from smidgen.models.anatomy import Anatomy
     from smidgen.models.model import Model
+    from smidgen.models.vision.family import SeeingFamily
+
+
+NO_LANGUAGE = "clip"
+"""What files are called that turn images into what a language model reads."""
 
 
 class Family:
@@ -25,12 +30,14 @@ class Family:
 
     Attributes:
         architecture: Class name in ``config.json``'s ``architectures``.
+        published_architectures: Other names there, and kinds of models, that such models are published under.
         gguf_architecture: Value of ``general.architecture``.
         uneven_gguf_architecture: The same for models whose blocks differ in heads and neurons; None where llama.cpp
             has none.
     """
 
     architecture: ClassVar[str]
+    published_architectures: ClassVar[tuple[str, ...]] = ()
     gguf_architecture: ClassVar[str]
     uneven_gguf_architecture: ClassVar[str | None] = None
 
@@ -117,10 +124,22 @@ def for_architecture(architecture: str) -> Family:
     """Return the family of a ``config.json`` architecture, or say which are known."""
     families = all_families()
     for family in families:
-        if family.architecture == architecture:
+        if architecture in (family.architecture, *family.published_architectures):
             return family
     known = ", ".join(sorted(family.architecture for family in families))
     raise Unsupported(f"Models of the architecture {architecture!r} cannot be taken apart.", remedy=f"Known: {known}.")
+
+
+def seeing(config: Mapping[str, Any]) -> SeeingFamily | None:
+    """Return the family of a ``config.json`` where its models read images; None for all others."""
+    from smidgen.models.vision.family import SeeingFamily
+
+    architecture = str((config.get("architectures") or [config.get("model_type")])[0])
+    for family in all_families():
+        known = (family.architecture, *family.published_architectures)
+        if isinstance(family, SeeingFamily) and architecture in known:
+            return family
+    return None
 
 
 def for_gguf(metadata: Mapping[str, Any]) -> Family:
@@ -129,7 +148,7 @@ def for_gguf(metadata: Mapping[str, Any]) -> Family:
     for family in families:
         if family.reads_gguf(metadata):
             return family
-    known = ", ".join(sorted({family.gguf_architecture for family in families}))
+    known = ", ".join(sorted({family.gguf_architecture for family in families} - {NO_LANGUAGE}))
     raise Unsupported(
         f"GGUF files of the architecture {metadata.get('general.architecture')!r} cannot be taken apart.",
         remedy=f"Known: {known}. Such a file can still be run and measured.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from smidgen.models.families import Family
+from smidgen.models.families import NO_LANGUAGE, Family
 from smidgen.models.vision import Picture, Shown, Vision
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SeeingFamily(Family):
         transcription: What such a model is asked so that it writes out the text in an image.
     """
 
-    gguf_architecture: ClassVar[str] = "clip"
+    gguf_architecture: ClassVar[str] = NO_LANGUAGE
     transcription: ClassVar[str] = "Read the text in the image."
 
     def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
@@ -68,13 +68,13 @@ class SeeingFamily(Family):
         """Return what ``config.json`` says of a model as it now is."""
         raise TypeError(f"{type(self).__name__} does not write its configuration")
 
-    def picture(self, vision: Vision, image: Image) -> Picture:
-        """Make pixels of an RGB image."""
+    def picture(self, vision: Vision, image: Image, *, count: int = 1) -> Picture:
+        """Make pixels of an RGB image, one of so many that the conversation shows."""
         raise TypeError(f"{type(self).__name__} does not cut images")
 
     def pictures(self, vision: Vision, images: Sequence[Image]) -> list[Picture]:
         """Make pixels of all images of a conversation; a family may cut many images less finely than one."""
-        return [self.picture(vision, image) for image in images]
+        return [self.picture(vision, image, count=len(images)) for image in images]
 
     def features(self, vision: Vision, picture: Picture) -> torch.Tensor:
         """Return what the language model reads of a picture, ``[places, hidden]``."""
