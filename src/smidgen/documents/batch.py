@@ -108,11 +108,17 @@ class Workers:
         self._idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
         for _ in range(count):
             self._idle.put(None)
+        self._alive: set[Child] = set()
         self._count = count
         self.peak = 0
 
-    def extract(self, path: Path, name: str | None = None) -> dict[str, Any]:
+    def extract(self, path: Path, name: str | None = None, *, pictures: bool = False) -> dict[str, Any]:
         """Extract from one document, waiting for a process that is free.
+
+        Args:
+            path: The document.
+            name: What it is called; its file's name where None.
+            pictures: Whether its pages come along, as JPEG in base64.
 
         Returns:
             ``{"extraction": ...}``, or ``{"failed": ...}`` with what went wrong.
@@ -120,11 +126,11 @@ class Workers:
         child = self._idle.get()
         try:
             child = child or self._started()
-            child.send(path=str(path), name=name or path.name, pages=self._job.pages, overlay=self._job.overlay)
+            job = self._job
+            child.send(path=str(path), name=name or path.name, pages=job.pages, overlay=job.overlay, pictures=pictures)
             answer = child.receive()
         except SmidgenError as error:
-            if child is not None:
-                child.kill()
+            self._end(child)
             child = None
             if not isinstance(error, EngineFailed):
                 return {"failed": described(error)}
@@ -133,8 +139,7 @@ class Workers:
             )
             return {"failed": described(broke) | {"detail": error.message}}
         except BaseException:
-            if child is not None:
-                child.kill()
+            self._end(child)
             child = None
             raise
         finally:
@@ -144,19 +149,30 @@ class Workers:
 
     def _started(self) -> Child:
         child = Child(_WORKER, "reading a document")
+        self._alive.add(child)
         job = self._job
         child.send(schema=job.schema, model=job.model, model_path=job.model_path, threads=job.threads)
         answer = child.receive()
         if "failed" in answer:
-            child.kill()
+            self._end(child)
             raise failure(answer["failed"])
         return child
+
+    def _end(self, child: Child | None) -> None:
+        if child is not None:
+            child.kill()
+            self._alive.discard(child)
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *ending: object) -> None:
         self.close()
+
+    def kill(self) -> None:
+        """End all processes at once; what waits for one that is at work gets an error. May be called again."""
+        for child in tuple(self._alive):
+            self._end(child)
 
     def close(self) -> None:
         """End the processes that are idle. May be called again."""
@@ -165,6 +181,7 @@ class Workers:
                 child = self._idle.get_nowait()
                 if child is not None:
                     child.close()
+                    self._alive.discard(child)
 
 
 @dataclass

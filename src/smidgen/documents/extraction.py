@@ -113,7 +113,7 @@ class Extraction:
             "data": dict(self.data),
             "fields": {path: found.describe() for path, found in self.fields.items()},
             "faults": list(self.faults),
-            "pages": [vars(page) for page in self.pages],
+            "pages": [dict(vars(page)) for page in self.pages],
             "model": self.model,
             "seconds": round(self.seconds, 3),
         }

@@ -25,7 +25,7 @@ COLOURS = {
     "failed_check": "#cf222e",
     "missing": "#6e7781",
 }
-_LARGEST = 1600
+_LARGEST, _SENT = 1600, 1400
 _MOST_PAGES = 20
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:0;color:#1f2328;background:#f6f8fa;
@@ -58,8 +58,7 @@ def write_overlay(file: File, found: Extraction, reader: PageReader, folder: Pat
     written: list[Path] = []
     shown: list[tuple[Sheet, Image]] = []
     for sheet in found.pages[:_MOST_PAGES]:
-        page = Page(sheet.number, sheet.width, sheet.height, "px", (), "ocr", sheet.rotation)
-        image = reader.picture(file, page, _LARGEST)
+        image = _picture(file, sheet, reader, _LARGEST)
         shown.append((sheet, image))
         path = folder / f"{file.name}.page{sheet.number}.png"
         atomic_write(path, _png(_drawn(image.copy(), sheet, found)))
@@ -67,6 +66,25 @@ def write_overlay(file: File, found: Extraction, reader: PageReader, folder: Pat
     path = folder / f"{file.name}.html"
     atomic_write(path, _document(found, shown))
     return [*written, path]
+
+
+def pictures(file: File, found: Extraction, reader: PageReader, most: int = _SENT) -> dict[int, str]:
+    """Return pages by their numbers as JPEG in base64: the first, and those on which something was found.
+
+    Args:
+        file: The document.
+        found: What was found in it.
+        reader: What reads its pages.
+        most: Pixels of a page's longer side.
+    """
+    wanted = {each.page for each in found.fields.values()}
+    sheets = [sheet for index, sheet in enumerate(found.pages) if not index or sheet.number in wanted]
+    return {sheet.number: _jpeg(_picture(file, sheet, reader, most)) for sheet in sheets[:_MOST_PAGES]}
+
+
+def _picture(file: File, sheet: Sheet, reader: PageReader, most: int) -> Image:
+    page = Page(sheet.number, sheet.width, sheet.height, "px", (), "ocr", sheet.rotation)
+    return reader.picture(file, page, most)
 
 
 def _on(sheet: Sheet, found: Extraction) -> Iterator[tuple[Found, Box]]:

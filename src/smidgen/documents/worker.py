@@ -12,7 +12,7 @@ from typing import Any
 
 from smidgen.documents.choosing import ModelChooser
 from smidgen.documents.extract import Extractor
-from smidgen.documents.overlay import write_overlay
+from smidgen.documents.overlay import pictures, write_overlay
 from smidgen.documents.reading import File, PageReader
 from smidgen.documents.schema_reading import read_schema
 from smidgen.errors import SmidgenError
@@ -55,6 +55,11 @@ def _answer(extractor: Extractor, request: dict[str, Any]) -> dict[str, Any]:
         found = extractor.extract(file, pages=request["pages"])
         if request["overlay"] is not None:
             write_overlay(file, found, extractor.reader, Path(request["overlay"]))
+        extraction = found.describe()
+        if request["pictures"]:
+            drawn = pictures(file, found, extractor.reader)
+            for page in extraction["pages"]:
+                page["picture"] = drawn.get(page["number"])
     except SmidgenError as error:
         return {"failed": described(error), "peak": peak_resident_bytes()}
     except MemoryError:
@@ -66,7 +71,7 @@ def _answer(extractor: Extractor, request: dict[str, Any]) -> dict[str, Any]:
                 "exit_code": 2,
             }
         }
-    return {"extraction": found.describe(), "peak": peak_resident_bytes()}
+    return {"extraction": extraction, "peak": peak_resident_bytes()}
 
 
 if __name__ == "__main__":

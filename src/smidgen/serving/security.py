@@ -17,15 +17,15 @@ from starlette.responses import Response
 from smidgen.errors import InvalidInput
 from smidgen.serving.faults import NotAllowed
 from smidgen.serving.settings import ServingSettings
-from smidgen.serving.web import PREFIX
+from smidgen.serving.web import EXTRACT, PREFIX
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from smidgen.errors import SmidgenError
 
-OPEN_PATHS = ("/", "/health")
-"""Paths that may be read without the key: they tell nothing but that the server is there. So may the page's files."""
+OPEN_PATHS = ("/", "/health", EXTRACT)
+"""Paths that may be read without the key: they tell nothing but that the server is there. So may the pages' files."""
 
 _OWN_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")
 _OWN_SUFFIXES = (".localhost", ".local", ".internal")

@@ -1,10 +1,15 @@
 """Documents over HTTP: as JSON or as they are, bad ones refused, the server none the worse for them."""
 
 import base64
+import io
 import runpy
+import time
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
+from PIL import Image
 
 made = runpy.run_path(str(Path(__file__).parents[2] / "documents" / "conftest.py"))
 CONTENT = made["build_pdf"]([made["INVOICE"]])
@@ -41,6 +46,32 @@ def test_a_running_server_extracts_and_outlives_bad_documents(start_server, smid
     bad = running.client.post("/v1/extract", json=ASKED | {"file": "JVBERi0xLjQKbm90aGluZw=="})
     assert bad.status_code == 400 and "damaged" in bad.json()["error"]["message"]
     headers = {"Content-Type": "application/pdf"}
-    plain = running.client.post("/v1/extract?preset=invoice&model=none&pages=1", content=CONTENT, headers=headers)
-    assert plain.json()["data"]["invoice_number"] == "KT-2044"
+    query = "/v1/extract?preset=invoice&model=none&pages=1&pictures=true"
+    plain = running.client.post(query, content=CONTENT, headers=headers).json()
+    assert plain["data"]["invoice_number"] == "KT-2044"
+    (page,) = plain["pages"]
+    with Image.open(io.BytesIO(base64.b64decode(page["picture"]))) as drawn:
+        assert drawn.format == "JPEG"
+        assert drawn.width / drawn.height == pytest.approx(page["width"] / page["height"], abs=0.01)
+    assert "picture" not in found["pages"][0]
+    assert running.stop()[0] == 0
+
+
+def workers_of(running):
+    """The processes of a server that read documents, each with its processor time."""
+    children = psutil.Process(running.process.pid).children()
+    return {each.pid: sum(each.cpu_times()[:2]) for each in children if "smidgen.documents.worker" in each.cmdline()}
+
+
+def test_nobody_reads_on_for_a_client_that_left(start_server, smidgen_home):
+    running = start_server(smidgen_home)
+    many = base64.b64encode(made["build_pdf"]([made["INVOICE"]] * 100)).decode()
+    with pytest.raises(httpx.ReadTimeout):
+        running.client.post("/v1/extract", json=ASKED | {"file": many}, timeout=0.3)
+    limit = time.monotonic() + 60
+    while workers_of(running):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert running.client.post("/v1/extract", json=ASKED).json()["data"]["amount"] == 48.0
+    assert len(workers_of(running)) == 1
     assert running.stop()[0] == 0

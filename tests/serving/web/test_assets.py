@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from smidgen.documents.schema import presets
 from smidgen.serving import web
 from smidgen.serving.app import create
 from smidgen.serving.settings import ServingSettings
@@ -71,9 +72,9 @@ def test_every_file_is_served_with_its_type_and_the_policy_without_a_key(get: Ge
 
 def test_every_file_that_is_named_exists_and_nothing_is_inline_or_elsewhere() -> None:
     texts = {name: asset.content.decode() for name, asset in web.assets().items()}
-    page = texts[web.PAGE]
-    named = set(re.findall(r'(?:src|href)="web/([^"]+)"', page))
-    assert named | {"index.html"} >= {"app.js", "theme.js", "style.css", "icon.svg"}
+    pages = texts[web.PAGE] + texts[web.EXTRACT_PAGE]
+    named = set(re.findall(r'(?:src|href)="web/([^"]+)"', pages))
+    assert named >= {"app.js", "extract.js", "theme.js", "style.css", "icon.svg"}
     for name, text in texts.items():
         if name.endswith(".js"):
             imported = re.findall(r'(?:from|import) "([^"]*)"', text)
@@ -81,12 +82,23 @@ def test_every_file_that_is_named_exists_and_nothing_is_inline_or_elsewhere() ->
             named |= {each.removeprefix("./") for each in imported}
         if name != "icon.svg":  # it names its namespace
             assert not re.search(r"https?://|url\(|innerHTML|outerHTML|insertAdjacentHTML|eval\(", text), name
-    assert named | {web.PAGE} == set(texts)
-    assert not re.search(r"<style|\sstyle=|\son\w+=|<script>|javascript:", page)
-    identified = set(re.findall(r'\bid="([^"]+)"', page))
+    assert named | {web.PAGE, web.EXTRACT_PAGE} == set(texts)
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script>|javascript:", pages)
+    identified = set(re.findall(r'\bid="([^"]+)"', pages))
     for text in texts.values():
         asked = set(re.findall(r'byId\("([^"]+)"\)', text))
         assert asked <= identified
+
+
+def test_the_page_for_documents_is_at_its_own_path_also_without_a_key(get: Get) -> None:
+    for method in ("GET", "HEAD"):
+        (answer,) = get(web.EXTRACT, method=method, key="secret")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, TYPES["html"])
+        assert "content-security-policy" in answer.headers
+    (refused,) = get("/extract", method="POST", key="secret")
+    assert refused.status_code == 401
+    offered = re.findall(r'<option value="(\w+)">the fields', web.assets()[web.EXTRACT_PAGE].content.decode())
+    assert sorted(offered) == presets()
 
 
 def test_only_files_of_the_page_are_found(get: Get) -> None:
@@ -124,7 +136,7 @@ def brightness(colour: str) -> float:
 def test_texts_and_borders_stand_out_enough(scheme: int) -> None:
     style = web.assets()["style.css"].content.decode()
     colours = {name: pair[scheme] for name, *pair in re.findall(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)", style)}
-    texts = ("ink", "muted", "accent", "bad")
+    texts = ("ink", "muted", "accent", "bad", "good", "doubt", "free")
     wanted = {(text, ground): 4.5 for text in texts for ground in ("paper", "surface")}
     wanted |= {("ink", "said"): 4.5, ("bad", "bad-soft"): 4.5, ("good", "good-soft"): 4.5, ("on-accent", "accent"): 4.5}
     wanted |= {("edge", "paper"): 3.0, ("edge", "surface"): 3.0}

@@ -40,6 +40,7 @@ class Fields(Body):
     preset: str | None = Field(default=None, description="A schema that comes along: invoice, receipt, id, form.")
     model: str = Field(default=DEFAULT_MODEL, min_length=1, description="Model that chooses in doubt; none asks none.")
     pages: list[int] | None = Field(default=None, max_length=_MOST_PAGES, description="Numbers of pages, from 1.")
+    pictures: bool = Field(default=False, description="Whether pages come along as JPEG in base64, to draw boxes on.")
 
     def content(self) -> bytes:
         """Return the document's bytes.
@@ -102,6 +103,8 @@ async def _asked(http: Request, service: Service) -> tuple[Fields, bytes]:
         if not all(part.strip().isdigit() for part in parts):
             raise InvalidInput("invalid pages: write them as 1,2,3")
         values["pages"] = [int(part) for part in parts]
+    if "pictures" in values:
+        values["pictures"] = values["pictures"].lower() in ("true", "1")
     return checked(Fields, values), content
 
 
@@ -125,7 +128,17 @@ class _Desk:
             raise BodyTooLarge(f"the document is larger than {self._service.settings.max_body} bytes")
         job = await asyncio.to_thread(self._job, asked)
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._extracted, job, content, asked.name)
+            try:
+                return await asyncio.to_thread(self._extracted, job, content, asked)
+            except asyncio.CancelledError:
+                self._abandon()
+                raise
+
+    def _abandon(self) -> None:
+        """End the process at work: nobody waits for its document any more."""
+        if self._workers is not None:
+            self._workers.kill()
+        self._workers = self._job_at_work = None
 
     def _job(self, asked: Fields) -> Job:
         from smidgen.documents.batch import Job
@@ -157,17 +170,19 @@ class _Desk:
             raise
         return name
 
-    def _extracted(self, job: Job, content: bytes, name: str) -> dict[str, Any]:
+    def _extracted(self, job: Job, content: bytes, asked: Fields) -> dict[str, Any]:
         """Extract in the process that is there, if it looks for the same; it has read the schema and loaded the OCR."""
         from smidgen.documents.batch import Workers, failure
 
-        if self._workers is None or job != self._job_at_work:
+        workers = self._workers
+        if workers is None or job != self._job_at_work:
             self.close()
-            self._workers, self._job_at_work = Workers(job, 1), job
+            workers = Workers(job, 1)
+            self._workers, self._job_at_work = workers, job
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "document"
             path.write_bytes(content)
-            found = self._workers.extract(path, name)
+            found = workers.extract(path, asked.name, pictures=asked.pictures)
         if "failed" not in found:
             extraction: dict[str, Any] = found["extraction"]
             return extraction

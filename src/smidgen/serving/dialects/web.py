@@ -1,4 +1,4 @@
-"""The files of the web page; the page itself is at "/", which Ollama's clients ask for too."""
+"""The web page for documents and the files of all pages; the first is at "/", which Ollama's clients ask for too."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Web:
-    """The routes below /web."""
+    """The routes below /web, and the page for documents."""
 
-    prefixes = (web.PREFIX,)
+    prefixes = (web.PREFIX, web.EXTRACT)
 
     def routes(self, service: Service) -> APIRouter:
         """Return its routes."""
@@ -30,8 +30,12 @@ class Web:
                 raise HTTPException(404)
             return web.answer(http, found)
 
+        async def extract(http: Request) -> Response:
+            return web.answer(http, web.assets()[web.EXTRACT_PAGE])
+
         router = APIRouter(include_in_schema=False)
         router.add_api_route(f"{web.PREFIX}{{name:path}}", asset, methods=["GET", "HEAD"], response_model=None)
+        router.add_api_route(web.EXTRACT, extract, methods=["GET", "HEAD"], response_model=None)
         return router
 
     def error(self, error: SmidgenError, status: int) -> dict[str, Any]:

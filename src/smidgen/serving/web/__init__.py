@@ -1,7 +1,7 @@
-"""The web page at ``/`` and its files, as they are served from the installed package.
+"""The web pages at ``/`` and ``/extract`` and their files, as they are served from the installed package.
 
-The files are read once and found by name in a table, so no request ever names a path on this machine. The page asks
-nobody but the server it came from: `POLICY` forbids other origins, inline scripts and styles, and (where the browser
+The files are read once and found by name in a table, so no request ever names a path on this machine. The pages ask
+nobody but the server they came from: `POLICY` forbids other origins, inline scripts and styles, and (where the browser
 knows trusted types) making elements out of text.
 """
 
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 PAGE = "index.html"
-"""The file that is the page itself."""
+"""The file of the page at ``/``, where models are talked to."""
+
+EXTRACT_PAGE, EXTRACT = "extract.html", "/extract"
+"""The file of the page that fields are extracted on, and where it is."""
 
 PREFIX = "/web/"
-"""Where the page's other files are."""
+"""Where the pages' other files are."""
 
 POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self'",
+        "img-src 'self' blob:",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -39,7 +42,7 @@ POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
-"""The Content-Security-Policy of the page."""
+"""The Content-Security-Policy of the pages; a ``blob:`` is a picture that the page itself made of bytes."""
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -58,7 +61,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A file of the page.
+    """A file of the pages.
 
     Attributes:
         content: Its bytes.
@@ -73,7 +76,7 @@ class Asset:
 
 @cache
 def assets() -> Mapping[str, Asset]:
-    """Return every file of the page by its name."""
+    """Return every file of the pages by its name."""
     found = {}
     for file in files(__name__).joinpath("assets").iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])

@@ -19,6 +19,17 @@ export function useKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
+/**
+ * Extract fields from a document.
+ *
+ * @param {object} body What /v1/extract takes.
+ * @param {AbortSignal} signal Stops it.
+ * @returns {Promise<object>} The extraction.
+ */
+export async function extract(body, signal) {
+  return reachable((await request("v1/extract", body, signal)).json(), signal);
+}
+
 /** Return the names of the models that write, the one stored last first. */
 export async function modelNames() {
   const { models } = await (await request("api/tags")).json();
@@ -63,7 +74,7 @@ async function request(path, body, signal) {
   const answer = await reachable(fetch(path, asked), signal);
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  throw new Fault(KINDS[answer.status] ?? "refused", told.error ?? `The server answered ${answer.status}.`);
+  throw new Fault(KINDS[answer.status] ?? "refused", told.error?.message ?? told.error ?? `The server answered ${answer.status}.`);
 }
 
 /** Await what goes over the network, and tell a stop from a server that is gone. */

@@ -22,6 +22,22 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
+/** Say below a field what is wrong with it; an empty text takes it back. */
+export function complain(name, problem) {
+  byId(name).setAttribute("aria-invalid", `${problem !== ""}`);
+  const told = byId(`${name}-fault`);
+  told.textContent = problem;
+  told.hidden = !problem;
+}
+
+/** Hand over a value as a JSON file. */
+export function download(name, value) {
+  const file = new Blob([JSON.stringify(value, null, 2)], { type: "application/json" });
+  const address = URL.createObjectURL(file);
+  make("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
 /** Put a text on the clipboard, also where the page came over plain HTTP from another machine. */
 export async function copy(text) {
   try {

@@ -1,7 +1,8 @@
 // The settings beside the conversation: models, blind vote, system prompt, parameters, JSON schema, key.
 
-import { modelNames, useKey } from "./api.js";
-import { byId, make } from "./dom.js";
+import { modelNames } from "./api.js";
+import { byId, complain, make } from "./dom.js";
+import { bindKey, showKeyForm } from "./key.js";
 import { save, session } from "./session.js";
 
 const ECHO = "echo";
@@ -29,17 +30,7 @@ export function bindSettings() {
     changed();
     byId("models").querySelector("li:last-child select").focus();
   });
-  byId("key-form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    try {
-      useKey(byId("key").value.trim());
-    } catch (fault) {
-      complain("key", fault.message);
-      return;
-    }
-    complain("key", "");
-    await loadModels();
-  });
+  bindKey(loadModels);
 }
 
 /** Ask the server for its models and offer them. */
@@ -63,7 +54,7 @@ export async function loadModels() {
 /** Show where the key goes. */
 export function askForKey() {
   byId("settings").open = true;
-  byId("key-form").hidden = false;
+  showKeyForm();
 }
 
 /**
@@ -101,14 +92,6 @@ function readSchema(text) {
   } catch (error) {
     return { problem: `This is not JSON: ${error.message}` };
   }
-}
-
-/** Say below a field what is wrong with it; an empty text takes it back. */
-function complain(name, problem) {
-  byId(name).setAttribute("aria-invalid", `${problem !== ""}`);
-  const told = byId(`${name}-fault`);
-  told.textContent = problem;
-  told.hidden = !problem;
 }
 
 function bindText(name, value, keep) {
