@@ -56,11 +56,17 @@ class Tower(nn.Module):
         config: Its configuration.
         layer: Which of its hidden states is read, counted as transformers counts them: 0 is what the first block reads,
             -1 what the last block gives, -2 what the last but one gives.
+
+    Raises:
+        ValueError: It has no such state.
     """
 
     def __init__(self, config: CLIPVisionConfig, layer: int) -> None:
         super().__init__()
-        self.blocks_read = layer % (config.num_hidden_layers + 1)
+        states = config.num_hidden_layers + 1
+        if not -states <= layer < states:
+            raise ValueError(f"a tower of {config.num_hidden_layers} blocks has no hidden state {layer}")
+        self.blocks_read = layer % states
         self.embeddings = Patches(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder = CLIPEncoder(config)
@@ -145,6 +151,9 @@ def tower_config(values: Mapping[str, Any]) -> CLIPVisionConfig:
     """Return the configuration of the published tower, with some of its values changed."""
     from transformers import CLIPVisionConfig
 
-    config: CLIPVisionConfig = CLIPVisionConfig(**(USUAL | dict(values)))
+    known = {name: value for name, value in values.items() if name in (*USUAL, "hidden_act", "layer_norm_eps")}
+    config: CLIPVisionConfig = CLIPVisionConfig(**(USUAL | known))
+    if config.image_size % (2 * config.patch_size):
+        raise ValueError(f"patches of {config.patch_size} pixels do not go in twos into {config.image_size}")
     config._attn_implementation = "sdpa"
     return config
