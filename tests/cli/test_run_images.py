@@ -65,8 +65,7 @@ class Said:
     """A conversation as far as images go."""
 
     def __init__(self, sees):
-        self.setup = self
-        self.projector = Path("eyes.gguf") if sees else None
+        self.sees = sees
 
 
 @pytest.mark.parametrize(

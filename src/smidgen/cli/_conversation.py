@@ -77,6 +77,11 @@ class Chat:
                 self.said += [asked, Message("assistant", "".join(written))]
             self._rest()
 
+    @property
+    def sees(self) -> bool:
+        """Whether the model reads images, through a projector or by itself."""
+        return self.setup.projector is not None or bool(getattr(self._engine, "sees", False))
+
     def prompt(self, asked: Message, image_mark: str = "") -> str | None:
         """Return the conversation as the text to continue; None where the engine lays it out itself."""
         turns = self.setup.conversation([*self.said, asked], self.system)

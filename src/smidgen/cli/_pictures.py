@@ -35,7 +35,7 @@ def take_out(chat: Chat, text: str, say: Callable[[str], object]) -> tuple[str, 
     """
     from smidgen.inference import images
 
-    sees = chat.setup.projector is not None
+    sees = chat.sees
     found: list[bytes] = []
 
     def replacement(match: re.Match[str]) -> str:

@@ -47,7 +47,7 @@ def find(name: str, store: Store | None = None, *, offline: bool = False, progre
 def path_of(
     local: LocalModel, store: Store | None = None, *, engine: str = "auto", progress: Progress = silent
 ) -> Path:
-    """Return what an engine runs of a model: a folder of packed matrices as it lies, a GGUF of anything else.
+    """Return what an engine runs of a model: a folder that is packed or reads images as it lies, a GGUF of all else.
 
     Args:
         local: The model.
@@ -59,10 +59,13 @@ def path_of(
         Unsupported: It is to be read at fewer bits and is not stored hierarchically.
     """
     from smidgen.models import packed
+    from smidgen.models.vision.folder import is_seeing
 
     if local.depth is not None:
         return packed.require_folder(local.path)
-    if engine in ("torch", "vllm") or (engine == "auto" and packed.is_folder(local.path)):
+    if engine in ("torch", "vllm"):
+        return local.path
+    if engine == "auto" and local.kind != "gguf" and (packed.is_folder(local.path) or is_seeing(local.path)):
         return local.path
     return gguf_of(local, store, progress=progress)
 

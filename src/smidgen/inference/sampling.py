@@ -60,7 +60,8 @@ def penalised(scores: Row, before: Sequence[int], options: GenerationOptions) ->
     off = options.repeat_penalty == 1 and options.presence_penalty == 0 and options.frequency_penalty == 0
     if off or options.repeat_last_n == 0 or not before:
         return scores
-    counted = Counter(before[-options.repeat_last_n :] if options.repeat_last_n > 0 else before)
+    lately = before[-options.repeat_last_n :] if options.repeat_last_n > 0 else before
+    counted = Counter(token for token in lately if token >= 0)  # places of images are no tokens
     tokens = numpy.fromiter(counted, numpy.int64)
     times = numpy.fromiter(counted.values(), numpy.float64)
     result = scores.copy()
