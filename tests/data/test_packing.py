@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from smidgen.data.packing import pack, token_use, windows
+from smidgen.data.chat import Rendered
+from smidgen.data.packing import SHARED, pack, pack_documents, token_use, windows
 from smidgen.data.rows import Corpus, Message, Row
 from smidgen.errors import InvalidInput
 
@@ -112,3 +113,41 @@ def test_token_use_counts_every_token(tokenizer: PreTrainedTokenizerFast) -> Non
     ids = tokenizer("fox fox")["input_ids"] + tokenizer("dog")["input_ids"]
     assert counts.shape == (len(tokenizer),)
     assert counts.tolist() == [ids.count(token) for token in range(len(tokenizer))]
+
+
+INSTRUCTION = list(range(50, 62))
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(2, 12), st.booleans()), min_size=1, max_size=14),
+    length=st.integers(26, 60),
+)
+def test_a_shared_beginning_stands_once_and_nothing_is_lost(
+    tokenizer: PreTrainedTokenizerFast, sizes: list[tuple[int, bool]], length: int
+) -> None:
+    documents = []
+    for number, (size, instructed) in enumerate(sizes):
+        ids = [*(INSTRUCTION if instructed else ()), *(100 + (number * 7 + place) % 30 for place in range(size))]
+        documents.append(Rendered(ids, [False] * (len(ids) - 1) + [True]))
+    packed = pack_documents(documents, tokenizer, length=length, share=True)
+    alone = pack_documents(documents, tokenizer, length=length)
+    assert len(packed.ids) <= len(alone.ids) and int(packed.supervised.sum()) == len(documents)
+    assert bool((packed.segments == SHARED).any()) == (len(packed.ids) < len(alone.ids))
+    found = []
+    for row in range(len(packed.ids)):
+        segments, begin = packed.segments[row], packed.segments[row] == SHARED
+        for segment in range(int(segments.max()) + 1):
+            inside = begin | (segments == segment)
+            assert packed.positions[row][inside].tolist() == list(range(int(inside.sum())))
+            assert not packed.supervised[row][segments == segment][0]
+            found.append((packed.ids[row][inside].tolist(), packed.supervised[row][inside].tolist()))
+        assert not packed.supervised[row][segments < 0].any()
+    assert sorted(found) == sorted((each.ids, each.supervised) for each in documents)
+
+
+def test_what_few_documents_lack_is_shared_by_the_others(tokenizer: PreTrainedTokenizerFast) -> None:
+    behind = [[*INSTRUCTION, 100 + number, 7] for number in range(9)]
+    documents = [Rendered(ids, [False] * (len(ids) - 1) + [True]) for ids in [*behind, [200, 201, 7]]]
+    packed = pack_documents(documents, tokenizer, length=30, share=True)
+    shared = (packed.segments == SHARED).sum(1).tolist()
+    assert shared == [12, 0] and len(pack_documents(documents, tokenizer, length=30).ids) == 5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,8 +17,13 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
+SHARED = -2
+"""Segment of what all documents of a row begin with: it stands once, before them, and each of them sees it."""
+
 _NOTHING = -1
 _BATCH = 64
+_FEWEST_SHARED = 8
+"""Tokens of a common beginning from which it is worth while to write it once."""
 
 
 _Piece = tuple[list[int], list[bool]]
@@ -30,8 +37,9 @@ class PackedRows:
         ids: Token identifiers; padded with the end-of-text token.
         supervised: Whether the token is a target. A document's first token and padding never are, so a shifted
             loss never predicts across a border.
-        segments: Number of the document inside its row from 0; -1 is padding. Attention must stay inside one.
-        positions: Position inside the document, counted from 0.
+        segments: Number of the document inside its row from 0; -1 is padding. Attention must stay inside one, and in
+            `SHARED`, what all documents of the row begin with.
+        positions: Position inside the document, counted from 0, a shared beginning included.
     """
 
     ids: torch.Tensor
@@ -123,17 +131,27 @@ def pack(
     return _tensors(_fit(pieces, length), length, padding)
 
 
-def pack_documents(documents: Sequence[Rendered], tokenizer: PreTrainedTokenizerFast, *, length: int) -> PackedRows:
+def pack_documents(
+    documents: Sequence[Rendered], tokenizer: PreTrainedTokenizerFast, *, length: int, share: bool = False
+) -> PackedRows:
     """Pack documents that are tokens already into rows without cross-talk, the best filled row first.
 
     Args:
         documents: Each of at most ``length`` tokens; its first token is no target, whatever it says.
         tokenizer: The model's tokenizer.
         length: Tokens per row.
+        share: Write what most documents begin with (an instruction) once in each row, before all that have it, where
+            that takes fewer rows. It holds no target. Prefix sharing: Wang 2024, arXiv 2410.20305.
     """
     pieces = [(each.ids, [False, *each.supervised[1:]]) for each in documents]
     padding = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
-    return _tensors(_fit(pieces, length), length, padding)
+    rows = _fit(pieces, length)
+    begin, behind, others = _shared(pieces) if share else ([], [], pieces)
+    together = _fit(behind, length - len(begin))
+    fewer = [*together, *_fit(others, length)]
+    if begin and len(fewer) < len(rows):
+        return _tensors(fewer, length, padding, begin, len(together))
+    return _tensors(rows, length, padding)
 
 
 def token_use(corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
@@ -182,6 +200,22 @@ def _pieces(ids: list[int], targets: list[bool], end: int | None, length: int) -
     return [(tokens, wanted) for tokens, wanted in cuts if any(wanted)]
 
 
+def _shared(pieces: list[_Piece]) -> tuple[list[int], list[_Piece], list[_Piece]]:
+    """Return how most pieces begin, what follows in each of them, and those that begin otherwise.
+
+    What follows has at least one token before its first target: that is predicted from its own document.
+    """
+    most = Counter(tuple(ids[:_FEWEST_SHARED]) for ids, _ in pieces).most_common(1)[0][0]
+    having = [piece for piece in pieces if tuple(piece[0][:_FEWEST_SHARED]) == most]
+    begins = [ids[: max(0, targets.index(True) - 1)] for ids, targets in having]
+    pairs = zip(min(begins), max(begins), strict=False)  # what the first and the last in order share, all share
+    begin = [one for one, other in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    if len(begin) < _FEWEST_SHARED:
+        return [], [], pieces
+    behind = [(ids[len(begin) :], targets[len(begin) :]) for ids, targets in having]
+    return begin, behind, [piece for piece in pieces if tuple(piece[0][:_FEWEST_SHARED]) != most]
+
+
 def _fit(pieces: list[_Piece], length: int) -> list[list[_Piece]]:
     """Put every piece into the fullest row that has room for it (best fit)."""
     rows: list[list[_Piece]] = []
@@ -199,20 +233,25 @@ def _fit(pieces: list[_Piece], length: int) -> list[list[_Piece]]:
     return rows
 
 
-def _tensors(rows: list[list[_Piece]], length: int, padding: int) -> PackedRows:
+def _tensors(
+    rows: list[list[_Piece]], length: int, padding: int, begin: Sequence[int] = (), having: int = 0
+) -> PackedRows:
+    """Write pieces into rows, the first ``having`` of them behind what they share."""
     import torch
 
     ids = torch.full((len(rows), length), padding, dtype=torch.long)
     supervised = torch.zeros((len(rows), length), dtype=torch.bool)
     segments = torch.full((len(rows), length), _NOTHING, dtype=torch.long)
     positions = torch.zeros((len(rows), length), dtype=torch.long)
+    ids[:having, : len(begin)], segments[:having, : len(begin)] = torch.tensor(list(begin)).long(), SHARED
+    positions[:having, : len(begin)] = torch.arange(len(begin))
     for number, row in enumerate(rows):
-        at = 0
+        first = at = len(begin) if number < having else 0
         for segment, (tokens, targets) in enumerate(row):
             place = slice(at, at + len(tokens))
             ids[number, place] = torch.tensor(tokens)
             supervised[number, place] = torch.tensor(targets)
             segments[number, place] = segment
-            positions[number, place] = torch.arange(len(tokens))
+            positions[number, place] = torch.arange(first, first + len(tokens))
             at += len(tokens)
     return PackedRows(ids, supervised, segments, positions)

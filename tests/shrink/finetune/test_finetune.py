@@ -79,6 +79,22 @@ def test_an_adapter_keeps_to_its_targets_and_what_is_frozen(chatty, lessons):
     assert changed(weights(model), weights(result.model)) == {f"{path}.weight" for path in expected}
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_only_the_upper_blocks_are_trained(method, chatty, lessons):
+    model = chatty(num_hidden_layers=4)
+    tuned = Finetune(method=method, rank=4, upper=0.5, **FAST).apply(model, *lessons)
+    found = changed(weights(model), weights(tuned))
+    upper = {name for name in weights(model) if ".layers.2." in name or ".layers.3." in name}
+    final = {f"{model.anatomy.final_norm}.weight"}
+    assert found == (upper | final if method == "full" else {name for name in upper if "proj" in name})
+    lowest = Finetune(upper=0.01, **FAST).apply(model, *lessons)
+    assert {name for name in upper if ".3." in name} <= changed(weights(model), weights(lowest))
+    with pytest.raises(InvalidInput, match="upper blocks"):
+        Finetune(upper=0.5, trainable="*.layers.0.*", **FAST).apply(model, *lessons)
+    with pytest.raises(InvalidInput, match="above 0 and at most 1"):
+        Finetune(upper=0.0)
+
+
 def test_only_what_was_trained_loses_its_bytes(chatty, lessons, quantized):
     stored = quantized(chatty())
     embedding = f"{stored.anatomy.embedding}.weight"

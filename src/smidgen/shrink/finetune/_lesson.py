@@ -61,10 +61,12 @@ class Lesson:
         copy = on_packed_base(self.model) if settings.method == "qlora" else self.model.clone()
         copy.module.to(device)
         if settings.method == "full":
-            names = _unfrozen(loop.trainable_names(copy.module, settings.trainable), settings.freeze)
+            named = loop.trainable_names(copy.module, settings.trainable)
+            names = _unfrozen(_above(copy, named, settings.upper), settings.freeze)
             wanted = None if settings.rounding is None else chosen_formats(self.model, settings.rounding)
             return Trainee(copy, names, rounding=None if wanted is None else Rounding(copy, wanted))
         weights = [f"{path}.weight" for path in adapters.targets(copy, settings.targets)]
+        weights = _above(copy, weights, settings.upper)
         paths = tuple(name.removesuffix(".weight") for name in _unfrozen(weights, settings.freeze))
         decomposed, alpha = settings.method == "dora", settings.scale
         adapter = Adapter(settings.rank, alpha, paths, decomposed, settings.dropout)
@@ -122,9 +124,28 @@ class Lesson:
         for name, packed in sorted(self.model.packed.items()):
             digest.update(f"{name}\0{packed.format}\0".encode() + packed.data.numpy().tobytes())
         for rows in (self.training, self.held_out):
-            for each in (rows.ids, rows.supervised, rows.positions):
+            for each in (rows.ids, rows.supervised, rows.segments, rows.positions):
                 digest.update(each.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _above(model: Model, names: list[str], share: float) -> list[str]:
+    """Leave out the embedding and the blocks below the upper share of them.
+
+    Raises:
+        InvalidInput: Nothing is left.
+    """
+    blocks = model.anatomy.blocks
+    if share == 1:
+        return names
+    below = blocks[: len(blocks) - max(1, round(share * len(blocks)))]
+    fixed = (f"{model.anatomy.embedding}.", *(f"{block.path}." for block in below))
+    left = [name for name in names if not name.startswith(fixed)]
+    if not left:
+        raise InvalidInput(
+            "Nothing of the upper blocks is to be trained.", remedy="Take a larger share, or name other weights."
+        )
+    return left
 
 
 def _unfrozen(names: list[str], patterns: tuple[str, ...]) -> tuple[str, ...]:

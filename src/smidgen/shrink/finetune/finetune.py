@@ -61,6 +61,8 @@ class Finetune:
         targets: Layers with an adapter: ``all``, ``attention``, ``mlp``, or path patterns.
         trainable: Without an adapter, what is trained: ``all``, ``norms``, or name patterns.
         freeze: Name patterns of weights that stay as they are, with or without an adapter.
+        upper: Share of the blocks, from the last, that is trained, with or without an adapter; those below and the
+            embedding are only read, which takes less time and memory.
         rounding: Number format that every matrix is rounded to in the forward pass and stored in at the end
             (quantization-aware), or ``stored`` for the formats it has; None: no rounding.
         learning_rate: Its peak; found by short trials where None.
@@ -89,6 +91,7 @@ class Finetune:
     targets: str | tuple[str, ...] = "all"
     trainable: str | tuple[str, ...] = "all"
     freeze: tuple[str, ...] = ()
+    upper: float = 1.0
     rounding: str | None = None
     learning_rate: float | None = None
     epochs: float | None = None
@@ -110,6 +113,10 @@ class Finetune:
             raise InvalidInput("Fine-tuning takes either steps or epochs, not both.")
         if self.epochs is not None and not 0 < self.epochs < math.inf:
             raise InvalidInput(f"Epochs must be above 0, not {self.epochs}.")
+        if not 0 < self.upper <= 1:
+            raise InvalidInput(
+                f"The share of the blocks that is trained must be above 0 and at most 1, not {self.upper}."
+            )
         if self.rounding is not None and self.method != "full":
             raise InvalidInput(
                 f"Rounding in the forward pass trains the weights themselves, and {self.method} keeps them.",
@@ -180,7 +187,10 @@ class Finetune:
     def _rows(self, model: Model, corpus: Corpus) -> PackedRows:
         objective = objectives.build(self.objective, dict(self.options))
         length = min(self.length, model.anatomy.context_length)
-        return objectives.pack(objective, corpus, model.tokenizer, length=length, seed=self.seed)
+        # A window counts the tokens between two places of a row, which a shared beginning puts farther apart.
+        window = getattr(model.module.config.get_text_config(), "sliding_window", None)
+        share = window is None or length <= window
+        return objectives.pack(objective, corpus, model.tokenizer, length=length, seed=self.seed, share=share)
 
     def loop_settings(self, rate: float, steps: int, epochs: float = 1) -> loop.Training:
         """Return how the loop is to train; what is trained is yet to be said."""

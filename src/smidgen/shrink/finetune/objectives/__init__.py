@@ -63,9 +63,23 @@ def build(name: str, options: dict[str, Any]) -> Objective:
 
 
 def pack(
-    objective: Objective, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, *, length: int, seed: int
+    objective: Objective,
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    length: int,
+    seed: int,
+    share: bool = False,
 ) -> PackedRows:
     """Pack the documents of an objective into rows of one length, without cross-talk.
+
+    Args:
+        objective: What is to be learned.
+        corpus: The data.
+        tokenizer: The model's tokenizer.
+        length: Tokens per row.
+        seed: Of everything that is drawn.
+        share: Write what documents begin with in common once in each row.
 
     Raises:
         InvalidInput: Nothing is left to learn from.
@@ -77,7 +91,7 @@ def pack(
     documents = list(objective.documents(corpus, tokenizer, length=length, seed=seed))
     if not documents:
         raise InvalidInput(f"{corpus.name} has nothing to learn from.", remedy="Give more text.")
-    return pack_documents(documents, tokenizer, length=length)
+    return pack_documents(documents, tokenizer, length=length, share=share)
 
 
 def with_end(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[int]:
