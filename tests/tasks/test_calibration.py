@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smidgen.errors import InvalidInput
-from smidgen.tasks.calibration import Calibration, calibration_error, contextual, fit, softmax
+from smidgen.evaluate.benchmarks.classification import macro_f1, matrix
+from smidgen.tasks.calibration import Calibration, calibration_error, contextual, fit, offsets, softmax
 
 
 def drawn(seed, count, temperature, biases):
@@ -70,6 +71,37 @@ def test_even_labels_forget_how_frequent_each_was():
     calibration = Calibration(("a", "b"), 1.0, (numpy.log(0.9), numpy.log(0.1)), (0.9, 0.1), 100)
     assert calibration.probabilities([[0.0, 0.0]])[0].tolist() == pytest.approx([0.9, 0.1])
     assert calibration.probabilities([[0.0, 0.0]], even=True)[0].tolist() == pytest.approx([0.5, 0.5])
+
+
+def mean_f1(probabilities, right):
+    return macro_f1(matrix(right, probabilities.argmax(1).tolist(), probabilities.shape[1]))
+
+
+def test_labels_that_count_alike_are_told_better_on_other_texts():
+    """A rare label that is seldom the likeliest is given where that raises the mean F1."""
+    biases = [3.0, 0.0, -1.5]
+    values, right, _ = drawn(3, 2000, 2.5, biases)
+    found = fit(values, right, ["common", "some", "rare"])
+    others, truth, _ = drawn(4, 4000, 2.5, biases)
+    plain, even = (found.probabilities(others, even=even) for even in (False, True))
+    shares = plain / numpy.asarray(found.shares)
+    assert mean_f1(even, truth) > mean_f1(plain, truth) + 0.02
+    assert mean_f1(even, truth) > mean_f1(shares, truth) - 0.005
+
+
+def test_offsets_are_the_best_there_are():
+    """For two labels the offset is a threshold; every other one promises no higher mean F1."""
+    p = softmax(numpy.random.default_rng(5).normal([2.5, 0.0], 1.5, (300, 2)))
+    found = offsets(p)
+
+    def promised(taken):
+        parts = [2 * p[taken == k, k].sum() / ((taken == k).sum() + p[:, k].sum()) for k in range(2)]
+        return sum(parts) / 2
+
+    reached = promised((numpy.log(p) + found).argmax(1))
+    best = max(promised((numpy.log(p) + numpy.array([0, step])).argmax(1)) for step in numpy.linspace(-6, 6, 97))
+    assert reached == pytest.approx(best) and reached > promised(p.argmax(1))
+    assert sum(found) == pytest.approx(0)
 
 
 def test_the_error_of_confidence_is_the_gap_between_saying_and_being_right():

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
+PARTS = 5
+"""Parts of the labelled texts, each of which is measured by what the others were fitted to."""
+
 
 def label_figures(
     likelihoods: Sequence[Sequence[float]], right: Sequence[int], labels: Sequence[str]
 ) -> tuple[dict[str, Any], Calibration | None]:
-    """Measure labels with fitted confidence: each half of the texts by what the other half was fitted to.
+    """Measure labels with fitted confidence: each fifth of the texts by what the others were fitted to.
 
     Args:
         likelihoods: ln p of each label behind each text, in nats, shape (texts, labels).
@@ -24,7 +27,7 @@ def label_figures(
         labels: The labels.
 
     Returns:
-        ``accuracy``, ``macro_f1``, ``even`` (both figures when decided as if all labels were as frequent),
+        ``accuracy``, ``macro_f1``, ``even`` (both, and the confusion, where every label counts alike),
         ``majority`` (both figures of always saying the commonest label), ``calibration_error`` and ``confusion``; and
         the calibration fitted to all texts, None where they are too few or all of one label.
 
@@ -37,31 +40,30 @@ def label_figures(
     import numpy
 
     values, target = numpy.asarray(likelihoods, numpy.float64), numpy.asarray(right)
-    halves = _halves(target)
-    if any(len(set(target[half].tolist())) < 2 for half in halves):
+    parts = _parts(target)
+    if any(len(set(target[~part].tolist())) < 2 for part in parts):
         return share_right(values.argmax(1).tolist(), right, labels) | {"calibration_error": None}, None
     plain, even = numpy.zeros_like(values), numpy.zeros_like(values)
-    for half in halves:
-        fitted = fit(values[~half].tolist(), target[~half].tolist(), labels)
-        plain[half] = fitted.probabilities(values[half].tolist())
-        even[half] = fitted.probabilities(values[half].tolist(), even=True)
+    for part in parts:
+        fitted = fit(values[~part].tolist(), target[~part].tolist(), labels)
+        plain[part] = fitted.probabilities(values[part].tolist())
+        even[part] = fitted.probabilities(values[part].tolist(), even=True)
     figures = share_right(plain.argmax(1).tolist(), right, labels)
     figures["even"] = {
-        name: value
-        for name, value in share_right(even.argmax(1).tolist(), right, labels).items()
-        if name in ("accuracy", "macro_f1")
+        name: value for name, value in share_right(even.argmax(1).tolist(), right, labels).items() if name != "majority"
     }
     return figures | {"calibration_error": calibration_error(plain, right)}, fit(values.tolist(), right, labels)
 
 
-def _halves(target: NDArray[numpy.int64]) -> list[NDArray[numpy.bool_]]:
-    """Divide texts in two, each label alike."""
+def _parts(target: NDArray[numpy.int64]) -> list[NDArray[numpy.bool_]]:
+    """Divide texts in five, each label alike; parts without texts are left out."""
     import numpy
 
-    second = numpy.zeros(len(target), bool)
+    place = numpy.zeros(len(target), int)
     for label in set(target.tolist()):
-        second[numpy.flatnonzero(target == label)[1::2]] = True
-    return [~second, second]
+        found = numpy.flatnonzero(target == label)
+        place[found] = numpy.arange(len(found)) % PARTS
+    return [place == part for part in range(PARTS) if (place == part).any()]
 
 
 def share_right(given: Sequence[int], right: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:

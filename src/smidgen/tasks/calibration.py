@@ -4,12 +4,17 @@ p(label | text) = softmax((l − l₀) / T + b), with l the labels' log-likeliho
 their mean likelihood behind texts that say nothing (contextual calibration, Zhao 2021, arXiv 2102.09690), and the
 temperature T (Guo 2017, arXiv 1706.04599) and one bias per label b fitted to labelled texts. Without labelled texts T
 is 1 and b is 0; with them the biases do what l₀ does, and l₀ is left out.
+
+Where every label counts alike, however rare, the label with the largest ln p + o is taken. The offsets o are those of
+the highest mean over the labels of 2 Σ p(taken) / (count taken + Σ p), the F1 that p itself promises (Lipton 2014,
+arXiv 1402.1892, whose threshold for one label is half of its best F1): what labels the texts have is not looked at for
+them, so that the few texts of a rare label do not decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import InvalidInput
@@ -25,6 +30,10 @@ FEWEST = 10
 
 _PENALTY = 1e-3
 _ROUNDS, _HALVINGS = 60, 30
+_PASSES = 4
+_STEPS = tuple(step / 8 for step in range(-48, 49))
+"""Offsets that are tried, in nats."""
+_LEAST_GAIN = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class Calibration:
         biases: b, one per label.
         shares: How often each label stood in the labelled texts.
         texts: Count of labelled texts.
+        offsets: o, one per label; what leads to the highest mean F1. Without them those that make up for the shares.
     """
 
     labels: tuple[str, ...]
@@ -44,6 +54,7 @@ class Calibration:
     biases: tuple[float, ...]
     shares: tuple[float, ...]
     texts: int
+    offsets: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -62,13 +73,13 @@ class Calibration:
 
         Args:
             likelihoods: l in nats, shape (texts, labels).
-            even: As if every label were as frequent as every other.
+            even: Every label counts alike: with o added and made to sum to 1 again.
         """
         import numpy
 
         logits = numpy.asarray(likelihoods, numpy.float64) / self.temperature + numpy.asarray(self.biases)
         if even:
-            logits = logits - numpy.log(numpy.maximum(self.shares, 1e-6))
+            logits = logits + (self.offsets or -numpy.log(numpy.maximum(self.shares, 1e-6)))
         return softmax(logits)
 
 
@@ -135,7 +146,59 @@ def fit(likelihoods: Sequence[Sequence[float]], right: Sequence[int], labels: Se
     found = _newton(values, target, free)
     biases = numpy.concatenate([found[1:], numpy.zeros(len(labels) - free)])
     shares = counts / counts.sum()
-    return Calibration(tuple(labels), float(1 / found[0]), tuple(biases.tolist()), tuple(shares.tolist()), len(right))
+    fitted = tuple(map(float, biases)), tuple(map(float, shares))
+    calibration = Calibration(tuple(labels), float(1 / found[0]), *fitted, len(right))
+    return replace(calibration, offsets=offsets(calibration.probabilities(values.tolist())))
+
+
+def offsets(probabilities: Matrix) -> tuple[float, ...]:
+    """Find what to add to ln p so that taking the largest sum leads to the highest mean F1, one label after the other.
+
+    Args:
+        probabilities: p, shape (texts, labels).
+
+    Example:
+        >>> import numpy
+        >>> rare, common = [0.3, 0.7], [0.01, 0.99]
+        >>> found = offsets(numpy.array([rare] * 10 + [common] * 90))
+        >>> (numpy.log([rare, common]) + found).argmax(1).tolist()
+        [0, 1]
+    """
+    import numpy
+
+    logits = numpy.log(numpy.maximum(probabilities, 1e-12))
+    count = logits.shape[1]
+    found = numpy.zeros(count)
+    best = _promised(logits.argmax(1), probabilities)
+    for _ in range(_PASSES):
+        before = best
+        for label in range(count):
+            shifted = logits + found
+            shifted[:, label] = -numpy.inf
+            other, least = shifted.argmax(1), shifted.max(1)
+            values = numpy.array(
+                [
+                    _promised(numpy.where(logits[:, label] + step > least, label, other), probabilities)
+                    for step in _STEPS
+                ]
+            )
+            if values.max() > best + _LEAST_GAIN:
+                best = float(values.max())
+                alike = numpy.flatnonzero(values > best - _LEAST_GAIN)
+                found[label] = _STEPS[alike[len(alike) // 2]]
+        if best == before:
+            break
+    return tuple(map(float, found - found.mean()))
+
+
+def _promised(taken: NDArray[numpy.int64], probabilities: Matrix) -> float:
+    """Return the mean F1 over the labels that probabilities promise for the labels taken."""
+    import numpy
+
+    count = probabilities.shape[1]
+    hits = numpy.bincount(taken, probabilities[numpy.arange(len(taken)), taken], count)
+    sizes = numpy.bincount(taken, minlength=count) + probabilities.sum(0)
+    return float((2 * hits / numpy.maximum(sizes, 1e-12)).mean())
 
 
 def _newton(values: Matrix, target: NDArray[numpy.int64], free: int) -> Matrix:

@@ -16,7 +16,7 @@ class Classify(LabelTask):
 
     Attributes:
         labels: What a text may be; none are needed where a specialised model brings them.
-        even: Decide as if every label were as frequent as every other; for rare labels that must not be missed.
+        even: Every label counts alike, however rare: decided for the highest mean F1 over the labels.
         about: What the labels are about, in a few words, such as "topic" or "kind of message".
 
     Example:

@@ -28,7 +28,7 @@ class Moderate(LabelTask):
         labels: The categories; the first one is that of texts that keep to the policy.
         threshold: Score from which a text is flagged.
         rationale: Whether a sentence says why.
-        even: Decide as if every category were as frequent as every other.
+        even: Every category counts alike, however rare: decided for the highest mean F1 over them.
 
     Example:
         >>> Moderate(labels=("fine", "rude")).instruction()
