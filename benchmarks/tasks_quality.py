@@ -7,14 +7,15 @@
 alike over the labels, and no text stands on both sides. Kinds of rows:
 
     asked        the default model, by the likelihoods of the labels and contextual calibration
-    calibrated   the same with temperature and biases fitted, each half of the held-out texts by the other half
+    calibrated   the same with temperature and biases fitted, each fifth of the held-out texts by the others
     specialised  ``smidgen task classify --train FILE --fit SIZE``
     rules        for the PII set alone: whether ``smidgen task redact`` finds anything, by rules
     redact       the same by rules and model together
 
-Each row tells accuracy and macro F1 beside those of always saying the commonest label, size, seconds of processor time
-to train, and texts per second (processor time of this process and its children, one thread). Stopped at any moment, the
-same command goes on: finished rows are kept in ``--work``.
+Each row tells accuracy and macro F1, the same where every label counts alike (``--even``), those of always saying the
+commonest label, size, seconds of processor time to train, texts per second (processor time of this process and its
+children; of the specialised model by the clock), and of redacted texts how many still hold what a rule finds.
+Stopped at any moment, the same command goes on: finished rows are kept in ``--work``.
 """
 
 import argparse
@@ -32,7 +33,8 @@ from smidgen.data.remembering import Notebook
 from smidgen.errors import SmidgenError
 from smidgen.evaluate.labelled import label_figures, share_right
 from smidgen.progress import Event
-from smidgen.recipe.specialise import Lesson, Training, divided, read_lessons, specialise
+from smidgen.recipe.lessons import Lesson, read_lessons
+from smidgen.recipe.specialise import Training, divided, specialise
 from smidgen.tasks.jobs.classify import Classify
 from smidgen.tasks.opened_model import OpenedModel
 
@@ -76,6 +78,11 @@ class Bench:
             fit=asked.fit,
             within=asked.within,
             rows=asked.train_rows,
+            epochs=asked.epochs,
+            learning_rate=asked.learning_rate,
+            method=asked.method,
+            batch_size=asked.batch_size,
+            upper=asked.upper,
             held_out=asked.held_out,
             threads=asked.threads,
             seed=asked.seed,
@@ -141,12 +148,14 @@ class Bench:
     def _redacted(self, *, names: bool) -> dict[str, Any]:
         from smidgen.tasks.jobs.redact import Redact
 
-        task, given = Redact(names=names), []
+        task, given, left_in = Redact(names=names), [], 0
         with OpenedModel(self.asked.model, threads=self.asked.threads) as model:
             for number, lesson in enumerate(self.held):
                 report(Event(f"redacting {self.name}", number, len(self.held), "texts"))
-                given.append(int(bool(task.done(lesson.text, model)["found"])))
-        return share_right(given, self.right, self.task.labels)
+                result = task.done(lesson.text, model)
+                given.append(int(bool(result["found"])))
+                left_in += task.rules_only(result["text"]) != result["text"]
+        return share_right(given, self.right, self.task.labels) | {"left_in": left_in}
 
 
 def report(event: Event) -> None:
@@ -164,9 +173,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2:135m")
     parser.add_argument("--rows", type=int, help="measure on only so many held-out texts")
     parser.add_argument("--train-rows", type=int, help="train on only so many, as even over the labels as they allow")
+    parser.add_argument("--epochs", type=float, default=Training.epochs)
+    parser.add_argument("--learning-rate", type=float, default=Training.learning_rate)
+    parser.add_argument("--method", default=Training.method, help="lora, dora, qlora or full")
+    parser.add_argument("--batch-size", type=int, default=Training.batch_size)
+    parser.add_argument("--upper", type=float, default=Training.upper, help="share of the blocks that is trained")
     parser.add_argument("--held-out", type=float, default=0.2)
-    parser.add_argument("--fit", default="100MB")
-    parser.add_argument("--within", default="10m")
+    parser.add_argument("--fit", help="largest size of the specialised model; without it 8 bits")
+    parser.add_argument("--within", help="time for cutting and healing it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "smidgen-benchmarks")
@@ -188,14 +202,14 @@ def main(words: list[str] | None = None) -> int:
     if asked.json:
         print(json.dumps(rows, indent=2))
         return 0
-    heads = ("set", "kind", "texts", "accuracy", "macro F1", "commonest", "its F1", "bytes", "train s", "texts/s")
+    heads = ("set", "kind", "texts", "accuracy", "macro F1", "even", "its F1", "commonest", "its F1", "bytes")
+    heads = (*heads, "train s", "texts/s", "left in")
     print("".join(f"{head:>12}" for head in heads))
     for row in rows:
-        always = row["majority"]
-        figures = [
-            f"{value:.4f}" for value in (row["accuracy"], row["macro_f1"], always["accuracy"], always["macro_f1"])
-        ]
+        ways = (row, row.get("even"), row["majority"])
+        figures = ["-" if way is None else f"{way[name]:.4f}" for way in ways for name in ("accuracy", "macro_f1")]
         rest = [row.get("bytes", "-"), round(row.get("training_seconds", 0)) or "-", f"{row['texts_per_second']:.2f}"]
+        rest += [row.get("left_in", "-")]
         print("".join(f"{cell:>12}" for cell in (row["set"], row["kind"], row["texts"], *figures, *rest)))
     return 0
 
@@ -208,7 +222,8 @@ def measured(asked: argparse.Namespace, notebook: Notebook) -> list[dict[str, An
         for kind in asked.kind or KINDS:
             if kind in ("rules", "redact") and name != "pii":
                 continue
-            trained = [asked.train_rows, asked.fit, asked.within] if kind == "specialised" else []
+            trained = [asked.train_rows, asked.fit, asked.within, asked.epochs, asked.learning_rate]
+            trained = [*trained, asked.method, asked.batch_size, asked.upper] if kind == "specialised" else []
             setting = [name, kind, asked.model, asked.rows, asked.held_out, asked.seed, asked.threads, *trained]
             key = hashlib.sha256(json.dumps(setting).encode()).hexdigest()
             if key not in notebook.known:

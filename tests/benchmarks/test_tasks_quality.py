@@ -43,5 +43,5 @@ def test_rules_say_which_passages_hold_personal_data(bench, data, capsys):
     words = ["--data", str(data), "--only", "pii", "--kind", "rules", "--model", "echo", "--work", str(data / "work")]
     assert bench["main"]([*words, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert row["accuracy"] == 1.0 and row["majority"]["accuracy"] == 0.5
+    assert row["accuracy"] == 1.0 and row["majority"]["accuracy"] == 0.5 and row["left_in"] == 0
     assert bench["main"](words) == 0 and "macro F1" in capsys.readouterr().out

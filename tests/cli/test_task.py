@@ -88,6 +88,9 @@ def test_rows_may_bring_options_of_their_own(run, tmp_path):
         (["summarize", "--calibrate", "x.csv"], "no labels whose confidence"),
         (["sentiment", "--train", "none.csv"], "no file"),
         (["sentiment", "--train", "none.csv", "--held-out", "1"], "held-out share"),
+        (["sentiment", "--train", "none.csv", "--epochs", "0"], "Epochs must be above 0"),
+        (["sentiment", "--train", "none.csv", "--upper", "2"], "at most 1"),
+        (["sentiment", "--train", "none.csv", "--batch-size", "0"], "at least 1"),
         (["sentiment", "--train", "none.csv", "--fit", "tiny"], "--fit"),
     ],
 )
@@ -133,7 +136,7 @@ def test_help_says_what_a_task_does(run):
         assert code == 0 and about(tasks.find(name)).split()[0] in out
 
 
-def test_a_specialised_model_serves_as_long_as_it_fits_what_is_asked(tiny_gguf):
+def test_a_specialised_model_serves_as_long_as_it_fits_what_is_asked(tiny_gguf, capsys):
     store = Store()
     store.add("mine", {"model.gguf": tiny_gguf}, {"source": "tiny"})
     calibration = Calibration(("x", "y"), 1.0, (0.0, 2.0), (0.5, 0.5), 40)
@@ -147,6 +150,13 @@ def test_a_specialised_model_serves_as_long_as_it_fits_what_is_asked(tiny_gguf):
     facts = store.resolve("mine").facts
     applied = profile.applied("classify", tasks.build("classify", {"labels": ("y", "x")}), facts)
     assert applied.labels == ("x", "y") and applied.about == "kind" and applied.calibration == calibration
+    ways = {"accuracy": 0.875, "macro_f1": 0.75}
+    figures = {"rows": 12, "texts_per_second": 3.0, "rows_trained_on": 48, "seconds": 61.0, "calibration_error": 0.1}
+    figures |= ways | {"majority": ways, "even": ways | {"macro_f1": 0.81}}
+    keep(Profile("classify", {"labels": ["x", "y"], "about": "kind"}, calibration, figures), "mine", store)
+    assert main(["show", "mine"]) == 0
+    shown = capsys.readouterr().out
+    assert "made for the task classify" in shown and "87.50%" in shown and "0.810" in shown and "48 rows" in shown
     assert profile.applied("sentiment", tasks.build("sentiment", {}), facts).calibration is None
     store.remove("mine")
     assert profile.default_model("classify", tasks.build("classify", {})) == profile.DEFAULT_MODEL

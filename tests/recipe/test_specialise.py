@@ -14,8 +14,9 @@ from smidgen.errors import InvalidInput
 from smidgen.evaluate.labelled import label_figures
 from smidgen.export import gguf
 from smidgen.models.store import Store
-from smidgen.recipe import specialise as room
-from smidgen.recipe.specialise import Lesson, Training, divided, read_lessons, specialise
+from smidgen.recipe import asking
+from smidgen.recipe.lessons import Lesson, read_lessons, with_labels
+from smidgen.recipe.specialise import Training, divided, specialise
 from smidgen.tasks import profile
 from smidgen.tasks.jobs.classify import Classify
 from smidgen.tasks.jobs.sentiment import Sentiment
@@ -55,7 +56,7 @@ def labelled(tmp_path):
     )
 
 
-LEARNING = Training(epochs=4.0, learning_rate=3e-3, threads=1)
+LEARNING = Training(epochs=12.0, learning_rate=3e-3, method="full", batch_size=4, upper=1.0, threads=1)
 
 
 def test_a_task_gets_its_own_model_and_takes_it_from_then_on(source, labelled):
@@ -70,6 +71,38 @@ def test_a_task_gets_its_own_model_and_takes_it_from_then_on(source, labelled):
     kept = Store().resolve("mine").facts
     assert profile.of(kept).figures["accuracy"] == made.figures["accuracy"]
     assert not any((Store().root / "tasks").glob("*/checkpoints"))
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on_and_asks_nothing_twice(source, labelled, monkeypatch):
+    monkeypatch.setattr(asking, "_TOGETHER", 4)
+    task, how = Classify(labels=("no", "yes")), replace(LEARNING, model=source, epochs=3.0)
+    stops = [("fine-tuning", 2), ("measuring", 8)]
+    spent = []
+
+    def watch(event):
+        if stops and (event.stage, event.done) == stops[0]:
+            raise Stopped
+
+    def work():
+        return specialise("classify", task, labelled, name="slow", training=how, progress=watch)
+
+    while stops:
+        with pytest.raises(Stopped):
+            work()
+        stops.pop(0)
+        spent.append(float(next((Store().root / "tasks").glob("*/tuning.seconds")).read_text()))
+    (notes,) = (Store().root / "tasks" / "scores").iterdir()
+    assert len(notes.read_text().splitlines()) == 2 and 0 < spent[0] < spent[1]
+    resumed = work()
+    assert len(notes.read_text().splitlines()) == 3 and resumed.seconds >= spent[1]
+    assert work().figures["confusion"] == resumed.figures["confusion"]
+    assert len(notes.read_text().splitlines()) == 3 and resumed.figures["rows_trained_on"] == 48
+    curves = json.loads(next((Store().root / "tasks").glob("*/curves.json")).read_text())
+    assert curves["epochs"] == 3.0 and curves["learning_rate"] == 3e-3
 
 
 def test_confidence_is_fitted_without_training(source, labelled):
@@ -137,12 +170,12 @@ def test_bad_rows_are_refused():
         read_lessons(Sentiment(), [Record("line 1", {"text": "x"})])
     one = [Lesson(str(number), "a") for number in range(30)]
     with pytest.raises(InvalidInput, match="All rows have the label"):
-        room._with_labels(Sentiment(), one)
+        with_labels(Sentiment(), one)
 
 
 def test_labels_of_the_rows_join_those_that_were_said():
     lessons = [Lesson("1", "positive"), Lesson("2", "meh")]
-    assert room._with_labels(Sentiment(), lessons).labels == ("positive", "meh")
+    assert with_labels(Sentiment(), lessons).labels == ("positive", "meh")
 
 
 def test_figures_stand_beside_the_commonest_label():

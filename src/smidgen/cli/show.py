@@ -12,6 +12,7 @@ from smidgen.errors import SourceUnavailable
 
 if TYPE_CHECKING:
     from smidgen.models.facts import Facts
+    from smidgen.tasks.profile import Profile
 
 
 def command(
@@ -33,6 +34,7 @@ def command(
     from smidgen.cli import _about
     from smidgen.export import runnable
     from smidgen.models.facts import inspect
+    from smidgen.tasks import profile
 
     screen = Screen(settings.json, settings.quiet)
     choices = {
@@ -58,11 +60,17 @@ def command(
         return
     facts = inspect(local)
     more = _about.details(local) if verbose else {}
-    screen.result(facts.to_dict() | more, lambda: _show(screen, facts, more))
+    made_for = profile.of(local.facts)
+    own = {} if made_for is None else {profile.FACT: made_for.to_dict()}
+    screen.result(facts.to_dict() | own | more, lambda: _show(screen, facts, made_for, more))
 
 
-def _show(screen: Screen, facts: Facts, more: dict[str, Any]) -> None:
+def _show(screen: Screen, facts: Facts, made_for: Profile | None, more: dict[str, Any]) -> None:
     screen.table((facts.name, ""), rows(facts))
+    if made_for is not None:
+        from smidgen.cli.task._training import figure_rows
+
+        screen.table((f"made for the task {made_for.task}", ""), figure_rows(made_for.figures))
     if more:
         screen.table(("metadata", "value"), more["metadata"].items())
         tensors = [(each["name"], each["type"], "x".join(map(str, each["shape"]))) for each in more["tensors"]]

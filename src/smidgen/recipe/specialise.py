@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
-import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.data.records import Record, read_records
-from smidgen.data.rows import Corpus, Message, Row
+from smidgen.data.records import read_records
+from smidgen.data.rows import Corpus, Row
 from smidgen.errors import InvalidInput
 from smidgen.models.files import atomic_write, make_folder
-from smidgen.progress import Event, Progress, silent
+from smidgen.progress import Progress, silent
+from smidgen.recipe.asking import figures_of
+from smidgen.recipe.lessons import FEWEST, Lesson, read_lessons, row_of, with_labels
 from smidgen.recipe.materials import WATCHED_SHARE
+from smidgen.shrink.finetune.finetune import Finetune
 from smidgen.tasks import profile
 from smidgen.tasks.labels import LabelTask
 from smidgen.tasks.opened_model import OpenedModel
@@ -28,30 +32,12 @@ from smidgen.tasks.task import Task
 if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.models.store import Store
-    from smidgen.tasks.calibration import Calibration
-
-FEWEST = 20
-"""Rows from which a task can be specialised."""
 
 _FOLDER = "tasks"
 _LENGTH = 256
-_TOGETHER = 16
-_MOST_WATCHED = 64
+_MOST_WATCHED = 128
 _STORED = "q8_0"
 """Number format of the trained model where no size is asked for."""
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One row of a person's data.
-
-    Attributes:
-        text: What the task is given.
-        answer: What is right.
-    """
-
-    text: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -62,8 +48,11 @@ class Training:
         model: What it is made of.
         fit: Largest size of the file, "60MB"; without it the trained model is stored in 8 bits.
         within: Time for cutting and healing, "10m".
-        epochs: Times the rows are read.
-        learning_rate: Its peak.
+        epochs: Times the rows are read; found by short trials where None.
+        learning_rate: Its peak; found by short trials where None.
+        method: ``lora``, ``dora`` and ``qlora`` train an adapter, which is worked in; ``full`` the weights themselves.
+        batch_size: Packed rows of 256 tokens per step.
+        upper: Share of the blocks, from the last, that is trained.
         rows: Train on so many rows at most, as even over the labels as they allow.
         train: Whether anything is trained; without it only the confidence is fitted.
         held_out: Share of the rows that is measured on.
@@ -75,8 +64,11 @@ class Training:
     model: str = profile.DEFAULT_MODEL
     fit: str | None = None
     within: str | None = None
-    epochs: float = 1.0
-    learning_rate: float = 1e-4
+    epochs: float | None = 2.0
+    learning_rate: float | None = 1e-3
+    method: str = "lora"
+    batch_size: int = 4
+    upper: float = 0.5
     rows: int | None = None
     train: bool = True
     held_out: float = 0.2
@@ -89,6 +81,12 @@ class Training:
             raise InvalidInput(f"A held-out share of {self.held_out} leaves nothing to train or to measure on.")
         if self.rows is not None and self.rows < FEWEST:
             raise InvalidInput(f"{self.rows} rows are too few to train on.", remedy=f"Give at least {FEWEST}.")
+        Finetune(**self.tuning())
+
+    def tuning(self) -> dict[str, Any]:
+        """Return the options of the fine-tuning."""
+        names = ("epochs", "learning_rate", "method", "batch_size", "upper", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Specialised:
         task: The task with the options that the model was made for.
         figures: What was measured on rows that training has not seen.
         bytes: Size of the model's file.
-        seconds: Processor seconds of training and making; 0 where nothing was trained.
+        seconds: Processor seconds of training and making, all runs that it took; 0 where nothing was trained.
         folder: Where the trained weights, what they were trained on and the report lie; None where nothing was trained.
     """
 
@@ -131,7 +129,7 @@ def specialise(
 
     The model is fine-tuned on what the task asks, then made to fit (`smidgen.recipe.make.make`), and stored. Of the
     rows a share is held out, alike over the labels, and no text stands on both sides; on it confidence is fitted and
-    everything measured, each half by what the other half was fitted to. A stopped run goes on where it was.
+    everything measured, each fifth by what the others were fitted to. A stopped run goes on where it was.
 
     Args:
         task_name: The task's name.
@@ -153,48 +151,24 @@ def specialise(
 
     how, store = training or Training(), Store()
     lessons = read_lessons(task, read_records(data))
-    task = _with_labels(task, lessons)
+    task = with_labels(task, lessons)
     taught, held = divided(lessons, how)
-    began, folder = time.process_time(), None
+    folder, seconds = None, 0.0
     if how.train:
-        file = _trained(task_name, task, taught, how, store, progress)
+        file, seconds = _trained(task_name, task, taught, how, store, progress)
         folder = file.parent
         _take_in(file, name, store, progress)
     else:
         _copy(how, name, store, progress)
-    seconds = time.process_time() - began if how.train else 0.0
-    figures, calibration = _measured(task, held, name, how, progress)
-    stored = profile.keep(profile.Profile(task_name, profile.options_of(task), calibration, figures), name, store)
+    stored = store.resolve(name)
+    size = sum(path.stat().st_size for path in stored.paths.values() if path.suffix == ".gguf")
+    with OpenedModel(name, threads=how.threads, offline=how.offline) as model:
+        figures, calibration = figures_of(task, held, model, store.root / _FOLDER / "scores", progress)
+    figures |= {"rows_trained_on": len(taught) if how.train else 0, "seconds": round(seconds, 1), "bytes": size}
+    profile.keep(profile.Profile(task_name, profile.options_of(task), calibration, figures), name, store)
     if isinstance(task, LabelTask):
         task = replace(task, calibration=calibration)
-    size = sum(path.stat().st_size for path in stored.paths.values() if path.suffix == ".gguf")
     return Specialised(stored.name, task, figures, size, seconds, folder)
-
-
-def read_lessons(task: Task, records: Sequence[Record]) -> list[Lesson]:
-    """Read what a task is given and what is right from rows; a text counts once.
-
-    Raises:
-        InvalidInput: A row lacks a field, or there are too few rows.
-    """
-    found: dict[str, str] = {}
-    for record in records:
-        found.setdefault(record.text("text").strip(), record.text(*task.taught_by).strip())
-    if len(found) < FEWEST:
-        raise InvalidInput(f"{len(found)} different rows are too few.", remedy=f"Give at least {FEWEST}.")
-    return [Lesson(text, answer) for text, answer in found.items()]
-
-
-def _with_labels(task: Task, lessons: Sequence[Lesson]) -> Task:
-    if not isinstance(task, LabelTask):
-        return task
-    found = {lesson.answer for lesson in lessons}
-    if len(found) < 2:
-        raise InvalidInput(f"All rows have the label {next(iter(found))!r}.", remedy="Give rows with other labels too.")
-    if not found <= set(task.labels):
-        said = [label for label in task.labels if label in found]
-        task = replace(task, labels=(*said, *sorted(found - set(said))))
-    return task
 
 
 def divided(lessons: Sequence[Lesson], how: Training) -> tuple[list[Lesson], list[Lesson]]:
@@ -235,31 +209,52 @@ def _evenly(groups: Sequence[list[Lesson]], most: int | None) -> list[Lesson]:
 
 def _trained(
     task_name: str, task: Task, taught: Sequence[Lesson], how: Training, store: Store, progress: Progress
-) -> Path:
-    """Fine-tune and make the model; returns its file."""
+) -> tuple[Path, float]:
+    """Fine-tune and make the model; returns its file and the processor seconds that both took."""
     from smidgen.export import gguf
     from smidgen.machine import cores
     from smidgen.models.load import load
     from smidgen.recipe.make import make
 
-    rows = [_row(task, lesson) for lesson in taught]
+    rows = [row_of(task, lesson) for lesson in taught]
     content = "".join(json.dumps(row.to_dict()) + "\n" for row in rows)
     identity = [task_name, content, asdict(replace(how, fit=None, within=None, offline=False))]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     folder = make_folder(store.root / _FOLDER / digest[:16])
     atomic_write(folder / "lessons.jsonl", content)
     threads, tuned = how.threads or cores()[0], folder / "tuned"
-    if not (tuned / "config.json").is_file():
-        _tune(rows, replace(how, threads=threads), folder, progress)
+    with _spending(folder / "tuning.seconds") as tuning:
+        if not (tuned / "config.json").is_file():
+            _tune(rows, replace(how, threads=threads), folder, progress)
     if how.fit is None:
         model = load(str(tuned), offline=True, progress=progress)
         gguf.write(model, folder / "model.gguf", float_format=_STORED, progress=progress)
         shutil.copyfile(tuned / "README.md", folder / "README.md")
-        return folder / "model.gguf"
+        return folder / "model.gguf", tuning()
     limits: dict[str, Any] = {"fit": how.fit, "within": how.within, "seed": how.seed, "threads": threads}
     out = folder / f"made-{re.sub(r'[^0-9A-Za-z.]+', '', how.fit)}"
-    outcome = make(str(tuned), data=str(folder / "lessons.jsonl"), out=out, progress=progress, **limits)
-    return outcome.folder / "model.gguf"
+    with _spending(out.with_suffix(f"{out.suffix}.seconds")) as making:
+        outcome = make(str(tuned), data=str(folder / "lessons.jsonl"), out=out, progress=progress, **limits)
+    return outcome.folder / "model.gguf", tuning() + making()
+
+
+@contextmanager
+def _spending(path: Path) -> Iterator[Callable[[], float]]:
+    """Add the processor seconds of a piece of work, its children's included, to those of its earlier runs in a file."""
+
+    def spent() -> float:
+        return float(path.read_text(encoding="ascii")) if path.is_file() else 0.0
+
+    began, before = _processor_seconds(), spent()
+    try:
+        yield spent
+    finally:
+        atomic_write(path, f"{before + _processor_seconds() - began:.3f}")
+
+
+def _processor_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _tune(rows: Sequence[Row], how: Training, folder: Path, progress: Progress) -> None:
@@ -268,27 +263,20 @@ def _tune(rows: Sequence[Row], how: Training, folder: Path, progress: Progress) 
 
     from smidgen.export import safetensors
     from smidgen.models.load import load
-    from smidgen.recipe.recipe import Step
 
     torch.set_num_threads(how.threads or 1)
     source = load(how.model, offline=how.offline, progress=progress)
     length = min(_LENGTH, source.anatomy.context_length)
-    options = {"epochs": how.epochs, "learning_rate": how.learning_rate, "length": length, "seed": how.seed}
     watched = max(1, min(_MOST_WATCHED, round(len(rows) * WATCHED_SHARE)))
     training, apart = Corpus("lessons", tuple(rows[watched:])), Corpus("lessons kept aside", tuple(rows[:watched]))
     checkpoints = folder / "checkpoints"
-    operation = Step("finetune", options).build()
-    result = operation.run(source, training, apart, checkpoints=checkpoints, progress=progress)
+    result = Finetune(**how.tuning(), length=length).run(
+        source, training, apart, checkpoints=checkpoints, progress=progress
+    )
     safetensors.write(result.model, folder / "tuned", dtype="float16")
     _write_card(result.model, folder / "tuned")
+    atomic_write(folder / "curves.json", json.dumps(result.curves, indent=1) + "\n")
     shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def _row(task: Task, lesson: Lesson) -> Row:
-    """Return a lesson as what the model is asked and what it is to answer."""
-    turns = [Message(turn.role, turn.content) for turn in task.turns(lesson.text)]
-    label = lesson.answer if isinstance(task, LabelTask) else None
-    return Row(messages=(*turns, Message("assistant", lesson.answer)), label=label)
 
 
 def _write_card(model: Model, folder: Path) -> None:
@@ -313,31 +301,3 @@ def _copy(how: Training, name: str, store: Store, progress: Progress) -> None:
     stored = sources.pull(how.model, store, offline=how.offline, progress=progress)
     if str(StoreName.parse(name)) != stored.name:
         store.copy(stored.name, name)
-
-
-def _measured(
-    task: Task, held: Sequence[Lesson], name: str, how: Training, progress: Progress
-) -> tuple[dict[str, Any], Calibration | None]:
-    """Return what the finished model does on rows that training has not seen."""
-    with OpenedModel(name, threads=how.threads, offline=how.offline) as model:
-        rows: list[list[float]] = []
-        began = time.perf_counter()
-        for begin in range(0, len(held), _TOGETHER):
-            part = held[begin : begin + _TOGETHER]
-            progress(Event("measuring", begin, len(held), "rows"))
-            if isinstance(task, LabelTask):
-                rows += task.likelihoods([lesson.text for lesson in part], model)
-            else:
-                empty = task.turns("")
-                rows += [model.likelihoods([task.turns(one.text)], [one.answer], empty=empty)[0] for one in part]
-        progress(Event("measuring", len(held), len(held), "rows"))
-        seconds = time.perf_counter() - began
-    speed = {"rows": len(held), "texts_per_second": len(held) / seconds}
-    if not isinstance(task, LabelTask):
-        characters = sum(len(lesson.answer) for lesson in held)
-        return {"nats_per_character": -sum(row[0] for row in rows) / characters, **speed}, None
-    from smidgen.evaluate.labelled import label_figures
-
-    right = [task.labels.index(lesson.answer) for lesson in held]
-    figures, calibration = label_figures(rows, right, task.labels)
-    return figures | speed, calibration

@@ -64,8 +64,19 @@ def _taught(
     within: Annotated[
         str | None, _option("--within", metavar="TIME", about="Time for making it fit (10m).", panel=_TRAINING)
     ] = None,
-    epochs: Annotated[float, _option("--epochs", metavar="N", about="Times the rows are read.", panel=_TRAINING)] = 1.0,
-    learning_rate: Annotated[float, _option("--learning-rate", metavar="N", about="Its peak.", panel=_TRAINING)] = 1e-4,
+    epochs: Annotated[float, _option("--epochs", metavar="N", about="Times the rows are read.", panel=_TRAINING)] = 2.0,
+    learning_rate: Annotated[float, _option("--learning-rate", metavar="N", about="Its peak.", panel=_TRAINING)] = 1e-3,
+    method: Annotated[
+        str,
+        _option("--method", metavar="NAME", about="lora, dora, qlora: an adapter; full: all weights.", panel=_TRAINING),
+    ] = "lora",
+    batch_size: Annotated[
+        int, _option("--batch-size", metavar="N", about="Packed rows of 256 tokens per step.", panel=_TRAINING)
+    ] = 4,
+    upper: Annotated[
+        float,
+        _option("--upper", metavar="P", about="Share of the blocks, from the last, that is trained.", panel=_TRAINING),
+    ] = 0.5,
     train_rows: Annotated[
         int | None,
         _option(

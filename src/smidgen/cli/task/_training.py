@@ -29,6 +29,9 @@ class Wishes:
         within: Time for cutting and healing.
         epochs: Times the rows are read.
         learning_rate: Its peak.
+        method: How it is trained.
+        batch_size: Packed rows per step.
+        upper: Share of the blocks, from the last, that is trained.
         train_rows: Rows to train on at most.
         held_out: Share of the rows that is measured on.
     """
@@ -38,8 +41,11 @@ class Wishes:
     name: str | None = None
     fit: str | None = None
     within: str | None = None
-    epochs: float = 1.0
-    learning_rate: float = 1e-4
+    epochs: float = 2.0
+    learning_rate: float = 1e-3
+    method: str = "lora"
+    batch_size: int = 4
+    upper: float = 0.5
     train_rows: int | None = None
     held_out: float = 0.2
 
@@ -83,6 +89,9 @@ def make(name: str, task: Task, wishes: Wishes, model: str | None, settings: Set
         within=wishes.within,
         epochs=wishes.epochs,
         learning_rate=wishes.learning_rate,
+        method=wishes.method,
+        batch_size=wishes.batch_size,
+        upper=wishes.upper,
         rows=wishes.train_rows,
         train=wishes.train is not None,
         held_out=wishes.held_out,
@@ -108,23 +117,34 @@ def default_name(task: str, data: str) -> str:
 
 
 def _show(name: str, made: Specialised, screen: Screen) -> None:
-    from smidgen.recipe.quantities import format_duration, format_size
-
-    figures = made.figures
-    rows = [("model", made.name), ("size", format_size(made.bytes)), ("rows measured on", f"{figures['rows']:,}")]
-    if "accuracy" in figures:
-        always: Mapping[str, Any] = figures["majority"]
-        rows += [
-            ("accuracy", f"{figures['accuracy']:.2%} (the commonest label: {always['accuracy']:.2%})"),
-            ("macro F1", f"{figures['macro_f1']:.3f} (the commonest label: {always['macro_f1']:.3f})"),
-        ]
-        rows += [("macro F1 with --even", f"{figures['even']['macro_f1']:.3f}")] if "even" in figures else []
-        error = figures["calibration_error"]
-        rows += [] if error is None else [("calibration error", f"{error:.3f}")]
-    else:
-        rows.append(("right answers", f"{figures['nats_per_character']:.3f} nats per character"))
-    rows += [("texts per second", f"{figures['texts_per_second']:.1f}"), ("time", format_duration(made.seconds))]
+    rows = [("model", made.name), *figure_rows(made.figures)]
     screen.table((name, "on rows that training has not seen"), rows)
     if made.folder is not None:
         screen.text(f"Weights, lessons and report: {made.folder}")
     screen.text(f"Use it: smidgen task {name} 'A text'")
+
+
+def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lay out what was measured of a task's own model for a person."""
+    from smidgen.recipe.quantities import format_duration, format_size
+
+    rows = [("size", format_size(figures["bytes"]))] if "bytes" in figures else []
+    rows.append(("rows measured on", f"{figures['rows']:,}"))
+    if "accuracy" in figures:
+        ways = [("accuracy", "macro F1", figures)]
+        ways += [("accuracy with --even", "macro F1 with --even", figures["even"])] if "even" in figures else []
+        always: Mapping[str, Any] = figures["majority"]
+        for accuracy, mean_f1, way in ways:
+            rows += [
+                (accuracy, f"{way['accuracy']:.2%} (the commonest label: {always['accuracy']:.2%})"),
+                (mean_f1, f"{way['macro_f1']:.3f} (the commonest label: {always['macro_f1']:.3f})"),
+            ]
+        error = figures["calibration_error"]
+        rows += [] if error is None else [("calibration error", f"{error:.3f}")]
+    else:
+        rows.append(("right answers", f"{figures['nats_per_character']:.3f} nats per character"))
+    rows.append(("texts per second", f"{figures['texts_per_second']:.1f}"))
+    if figures.get("rows_trained_on"):
+        rows.append(("trained on", f"{figures['rows_trained_on']:,} rows"))
+        rows.append(("processor time", format_duration(figures["seconds"])))
+    return rows
