@@ -6,6 +6,7 @@ import copy
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
@@ -24,6 +25,9 @@ KIND = "phi3_v"
 EYES = "model.vision_embed_tokens."
 SECOND_EMBEDDING = f"{EYES}wte.weight"
 """What programs that train the model further may write the embedding as, beside its own name or in its place."""
+
+PROJECTION = "img_projection.2"
+"""The layer that writes what the language model reads."""
 
 EMBEDDING = "model.embed_tokens.weight"
 POSITIONS = "embeddings.position_ids"
@@ -155,6 +159,19 @@ class Phi3V(SeeingFamily):
         columns, rows = picture.grid
         found: torch.Tensor = vision.module(picture.pixels, rows, columns)
         return found
+
+    def narrowed(self, vision: Vision, kept: torch.Tensor) -> Vision:
+        """Let the projector's last layer write these channels only; its hidden layer keeps its width."""
+        import torch
+
+        module = copy.deepcopy(vision.module)
+        last = module.get_submodule(PROJECTION)
+        last.out_features = len(kept)
+        for name in ("weight", "bias"):
+            value = getattr(last, name).detach().index_select(0, kept.to(last.weight.device))
+            setattr(last, name, torch.nn.Parameter(value, requires_grad=False))
+        packed = {name: each for name, each in vision.packed.items() if name != f"{PROJECTION}.weight"}
+        return replace(vision, module=module, packed=packed)
 
     def layout(self, vision: Vision, tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list[int]:
         """Lay a conversation out; a text may say itself where its images belong, ``<|image_1|>`` and so on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from smidgen.errors import Unsupported
 from smidgen.models.families import NO_LANGUAGE, Family
 from smidgen.models.vision import Picture, Shown, Vision
 
@@ -79,6 +80,17 @@ class SeeingFamily(Family):
     def features(self, vision: Vision, picture: Picture) -> torch.Tensor:
         """Return what the language model reads of a picture, ``[places, hidden]``."""
         raise TypeError(f"{type(self).__name__} does not look at images")
+
+    def narrowed(self, vision: Vision, kept: torch.Tensor) -> Vision:
+        """Return eyes for a language model of which these hidden channels stayed, int64 ``[keep]``, rising.
+
+        Raises:
+            Unsupported: The family has none.
+        """
+        raise Unsupported(
+            "The width of this model cannot be cut, since what it reads of images has that width too.",
+            remedy="Cut layers, neurons or heads instead.",
+        )
 
     def layout(self, vision: Vision, tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list[int]:
         """Lay a conversation out as tokens, `PLACE` where pictures stand, up to where the answer begins.

@@ -70,7 +70,10 @@ class Width(Structure):
                 cut.take(name, kept, axis=1)
             cut.rows(block, {key: kept for key, part in block.projections.items() if part.role in WRITING})
         self._keep_scale(cut, config)
-        return cut.build(config)
+        pruned = cut.build(config)
+        if model.vision is None:
+            return pruned
+        return replace(pruned, vision=model.vision.family.narrowed(model.vision, kept))
 
     def _keep_scale(self, cut: Cut, config: Any) -> None:
         """Make up for an embedding that the family scales by its width."""
