@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,19 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv("SMIDGEN_OLLAMA_REGISTRY", running.address)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield running
+
+
+@pytest.fixture
+def vllm_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program that stands in for vLLM; what it is asked lies in told.json of the test's folder."""
+    program = tmp_path / "bin" / "vllm"
+    program.parent.mkdir()
+    standin = Path(__file__).with_name("standin_vllm.py")
+    program.write_text(f"#!{sys.executable}\nimport runpy\n\nrunpy.run_path({str(standin)!r}, run_name='__main__')\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("SMIDGEN_VLLM", str(program))
+    monkeypatch.setenv("STANDIN_TOLD", str(tmp_path / "told.json"))
+    return program
 
 
 @pytest.fixture(scope="session")

@@ -80,3 +80,18 @@ def test_a_call_that_must_be_made_has_a_schema() -> None:
     tools = [{"name": "f", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}}}, {"name": "g"}]
     assert schema_of(tool_call_schema(tools[:1]), most_bytes=1000)["properties"]["name"] == {"const": "f"}
     assert len(schema_of(tool_call_schema(tools), most_bytes=1000)["anyOf"]) == 2
+
+
+def test_what_a_functions_schema_refers_to_is_found_inside_a_call() -> None:
+    person = {"type": "object", "properties": {"name": {"type": "string"}, "child": {"$ref": "#"}}}
+    family = {"type": "object", "properties": {"of": {"$ref": "#/$defs/Person"}}, "$defs": {"Person": person}}
+    tools = [{"name": "f", "parameters": family}, {"name": "g", "parameters": family}, {"name": "h"}]
+    schema = schema_of(tool_call_schema(tools), most_bytes=5000)
+    assert schema["$defs"]["call1"]["properties"]["of"] == {"$ref": "#/$defs/call1/$defs/Person"}
+    assert schema["anyOf"][2]["properties"]["arguments"] == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
+    with pytest.raises(InvalidInput, match="invalid format"):
+        schema_of(tool_call_schema([{"name": "f", "parameters": {"$ref": "#/$defs/none"}}]), most_bytes=5000)

@@ -82,6 +82,28 @@ def test_tools_and_calls_reach_the_template() -> None:
     assert text(model(), asked(tools=(TOOL,), tool_choice="none")) == "<user>Hi</><assistant>"
 
 
+def test_functions_are_told_in_words_where_the_template_has_no_place_for_them() -> None:
+    other = {"type": "function", "function": {"name": "g", "description": "Gee.", "parameters": {"type": "object"}}}
+    told = text(model(template=GO), asked(tools=(TOOL, other), tool_choice="g"))
+    system, rest = told.removeprefix("<system>").split("</>", 1)
+    assert rest == "<user>Hi</><assistant>" and system.startswith("You have these functions")
+    assert '{"name": "g", "description": "Gee.", "parameters": {"type": "object"}}' in system
+    assert '"name": "f"' not in system and system.endswith('"arguments": {its arguments}}')
+    own = (Turn("system", "Be brief."), *USER)
+    assert text(model(template=GO), asked(messages=own, tools=(TOOL,), tool_choice="required")).startswith(
+        '<system>Be brief.\n\nYou have these functions, each with the JSON schema of its arguments:\n{"name": "f"}'
+    )
+
+
+def test_calls_and_results_are_told_in_words_too() -> None:
+    called = Turn("assistant", tool_calls=(ToolCall("f", {"a": 1}),))
+    results = (Turn("tool", "3", tool_name="f"), Turn("tool", "4"), Turn("user", "So?"))
+    said = '<user>Hi</><assistant>{"name": "f", "arguments": {"a": 1}}</>'
+    said += "<user>The result of f:\n3\n\nThe result:\n4\n\nSo?</><assistant>"
+    assert text(model(template=GO), asked(messages=(*USER, called, *results))) == said
+    assert text(model(template=GO), asked(messages=(*USER, called, *results), tools=(TOOL,))).endswith(said)
+
+
 def test_thinking_can_be_switched_off() -> None:
     assert text(model(), asked(think=False)).endswith("<assistant><think></think>")
     assert plan(model(), asked()).thinks is True
@@ -96,6 +118,7 @@ def test_thinking_can_be_switched_off() -> None:
         (model(), {"messages": None, "prompt": "a", "suffix": "b"}, '"m" does not support insert'),
         (model(), {"messages": (Turn("user", "x", images=(b"x",)),)}, "does not support images"),
         (model(), {"tools": (TOOL,), "tool_choice": "g"}, "none of the tools"),
+        (model(template=GO), {"tool_choice": "required"}, "there are no tools"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused(served: ServedModel, request_fields: dict[str, Any], words: str) -> None:

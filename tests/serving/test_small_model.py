@@ -121,6 +121,39 @@ def test_ollamas_client_gets_its_errors(client: ollama.Client, asked: dict[str, 
     assert words in error.value.error
 
 
+FUNCTION = {"name": "note", "parameters": PERSON}
+TOOL = {"type": "function", "function": FUNCTION}
+
+
+@pytest.mark.parametrize(
+    ("route", "asked"),
+    [
+        ("/api/chat", {"tools": [TOOL], "tool_choice": "required", "options": {"num_predict": 60}, "stream": False}),
+        ("/v1/chat/completions", {"tools": [TOOL, {**TOOL, "function": {"name": "other"}}], "tool_choice": {
+            "type": "function", "function": {"name": "note"}}}),
+        ("/v1/messages", {"tools": [{"name": "note", "input_schema": PERSON}], "tool_choice": {"type": "any"}}),
+        ("/v1/responses", {"tools": [{"type": "function", **FUNCTION}], "tool_choice": "required"}),
+    ],
+)  # fmt: skip
+def test_a_call_can_be_demanded_of_a_model_without_tools(running: Any, route: str, asked: dict[str, Any]) -> None:
+    question = [{"role": "user", "content": "Note that Ann is 30 years old."}]
+    body = {"model": MODEL, "max_tokens": 60, "messages": question, "input": question, "temperature": 0, **asked}
+    answer = running.client.post(route, json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    if route == "/api/chat":
+        call = found["message"]["tool_calls"][0]["function"]
+        name, arguments = call["name"], call["arguments"]
+    elif route == "/v1/messages":
+        (block,) = found["content"]
+        assert found["stop_reason"] == "tool_use"
+        name, arguments = block["name"], block["input"]
+    else:
+        call = found["output"][0] if "output" in found else found["choices"][0]["message"]["tool_calls"][0]["function"]
+        name, arguments = call["name"], json.loads(call["arguments"])
+    assert name == "note" and set(arguments) == {"name", "age"} and 0 <= arguments["age"] <= 99
+
+
 def test_copies_are_made_and_deleted(client: ollama.Client) -> None:
     client.copy(MODEL, "copied")
     assert {model.model for model in client.list().models} == {MODEL, "copied:latest"}

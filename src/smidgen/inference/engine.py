@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from smidgen import registry
 from smidgen.errors import InvalidInput, Unsupported
@@ -67,12 +67,35 @@ class Chunk:
         reason: On the last piece, "stop" where the model or a stop text ended the answer, "length" where the
             limit or the context did.
         metrics: On the last piece, what the answer took.
+        stop_text: On the last piece, the stop text that ended the answer; empty where none did, or nobody says.
     """
 
     text: str
     done: bool = False
     reason: Literal["stop", "length"] | None = None
     metrics: Metrics | None = None
+    stop_text: str = ""
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What an answer must be, beside its options; at most one of the first two is given.
+
+    Attributes:
+        schema: A JSON schema, as `smidgen.inference.structured.schema_of` gives it; None for free text.
+        grammar: A grammar in llama.cpp's GBNF notation; None for free text.
+        biases: Token number to what is added to its score.
+        marks: Special tokens that are to be part of the text.
+    """
+
+    schema: Mapping[str, Any] | None = None
+    grammar: str | None = None
+    biases: Mapping[int, float] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+
+
+FREE = Demands()
+"""Nothing is demanded."""
 
 
 @runtime_checkable
@@ -102,6 +125,28 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class TextEngine(Engine, Protocol):
+    """An engine that continues texts which others lay out, as a server of models does for all of them alike."""
+
+    def write(
+        self, prompt: str | Sequence[int], options: GenerationOptions, demands: Demands = FREE
+    ) -> Generator[Chunk, None, None]:
+        """Continue a text, or its tokens, as demanded.
+
+        What the model wants at the beginning of every text is put there, unless the text has it.
+        """
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Cut a text into tokens, special ones read as such, with those that stand before every text."""
+        ...
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Join tokens to a text."""
+        ...
 
 
 def open_engine(
@@ -184,7 +229,7 @@ def _require_known(engine: type, options: Mapping[str, object], model: str | Pat
     if foreign is not None:
         raise Unsupported(
             f"The engine {engine.__name__} has no option {foreign}.",
-            remedy="Types of the key/value cache are llama.cpp's, which runs GGUF files.",
+            remedy="llama.cpp has, which runs GGUF files: the engine llama_cpp.",
         )
 
 

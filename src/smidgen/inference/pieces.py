@@ -62,24 +62,26 @@ class Writing:
         >>> [writing.add(piece) for piece in (b"a", b" E", b"x", b" END", b"b")]
         ['a', ' ', 'Ex', ' ', '']
         >>> writing.stopped
-        True
+        'END'
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
         self._held = ""
-        self.stopped = False
+        self.stopped = ""
+        """The stop text that ended the answer; empty where none did."""
 
     def add(self, piece: bytes) -> str:
         """Take a token's bytes; returns what is certain of the answer now."""
         if self.stopped:
             return ""
         text = self._held + self._decoder.decode(piece)
-        ends = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        ends = [(place, stop) for stop in self._stops if (place := text.find(stop)) >= 0]
         if ends:
-            self.stopped, self._held = True, ""
-            return text[: min(ends)]
+            place, self.stopped = min(ends)
+            self._held = ""
+            return text[:place]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

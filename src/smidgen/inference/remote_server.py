@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,6 +153,22 @@ class RemoteServer:
             format=_text(details.get("quantization_level")) if isinstance(details, Mapping) else None,
             digest=_text(known.get("digest")),
         )
+
+    def ask(self, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the server and return its whole answer.
+
+        Raises:
+            SmidgenError: As `stream` does, and where it answers with no JSON object.
+        """
+        with self.stream(path, request) as lines:
+            text = "\n".join(lines)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise EngineFailed(f"The server {self.address.base} answered {path} with no JSON object.")
+        return answer
 
     def _shows(self, model: str) -> bool:
         """Say whether a server of Ollama's protocol knows a model that it does not list."""

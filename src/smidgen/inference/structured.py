@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smidgen.errors import InvalidInput
@@ -118,21 +118,47 @@ def _closed(schema: Any, depth: int) -> Any:
     return closed
 
 
-def tool_call_schema(tools: list[Mapping[str, Any]]) -> dict[str, Any]:
+def tool_call_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the schema of a call of one of these functions, as {"name": ..., "arguments": {...}}.
 
     Args:
         tools: Functions, each with "name" and the JSON schema of its "parameters".
+
+    Example:
+        >>> tool_call_schema([{"name": "now"}])["properties"]["name"]
+        {'const': 'now'}
     """
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["name"]},
-                "arguments": tool.get("parameters") or {"type": "object", "properties": {}},
-            },
-            "required": ["name", "arguments"],
-        }
-        for tool in tools
-    ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    parts: dict[str, Any] = {}
+    calls = []
+    for number, tool in enumerate(tools):
+        parameters = tool.get("parameters") or {"type": "object", "properties": {}}
+        if _refers(parameters):  # what it refers to is no longer at the schema's beginning
+            parts[f"call{number}"] = _moved(parameters, f"#/$defs/call{number}")
+            parameters = {"$ref": f"#/$defs/call{number}"}
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool["name"]}, "arguments": parameters},
+                "required": ["name", "arguments"],
+            }
+        )
+    schema = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return schema | ({"$defs": parts} if parts else {})
+
+
+def _refers(schema: Any) -> bool:
+    if isinstance(schema, Mapping):
+        return "$ref" in schema or any(map(_refers, schema.values()))
+    return isinstance(schema, list) and any(map(_refers, schema))
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """Return a schema whose references hold once it lies at another place."""
+    if isinstance(schema, list):
+        return [_moved(part, place) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: place + part[1:] if key == "$ref" and isinstance(part, str) and part[:1] == "#" else _moved(part, place)
+        for key, part in schema.items()
+    }

@@ -136,6 +136,15 @@ class TorchLibrary:
             chunk = ids[begin : begin + CHUNK]
             yield self.read(chunk, begin, min(max(0, first_row - begin), len(chunk)))
 
+    def mean_state(self, ids: Sequence[int]) -> list[float]:
+        """Return the mean of the last states of tokens that are read by themselves, shape (hidden,)."""
+        import torch
+
+        with self._with_threads(), torch.inference_mode():
+            found = self._module.base_model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+            values: list[float] = found.last_hidden_state[0].float().mean(dim=0).tolist()
+        return values
+
     @contextmanager
     def _with_threads(self) -> Iterator[None]:
         import torch

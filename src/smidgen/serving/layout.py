@@ -19,6 +19,7 @@ from smidgen.serving.exchange import GenerationRequest, Turn
 from smidgen.serving.faults import ContextExceeded
 from smidgen.serving.library import ServedModel
 from smidgen.serving.runner import Prompt, Runner
+from smidgen.serving.tool_turns import has_calls, in_words
 
 _RESERVED = 64
 """Tokens of the context that a prompt which had to be cut leaves for the answer."""
@@ -125,15 +126,19 @@ def plan(model: ServedModel, request: GenerationRequest) -> Layout:
     if "completion" not in can:
         kind = "chat" if request.messages is not None else "generate"
         raise Unsupported(f'"{request.model}" does not support {kind}')
+    turns = _turns(model, request)
+    # A model whose template has no tools can be made to call one by a grammar; whether to call one it cannot know.
+    told = bool(request.tools) and request.tool_choice != "none"
     wants = {
-        "tools": bool(request.tools) and request.tool_choice != "none",
+        "tools": told and request.tool_choice == "auto" and not has_calls(turns),
         "insert": bool(request.suffix),
         "thinking": bool(request.think),
     }
     for capability, wanted in wants.items():
         if wanted and capability not in can:
             raise Unsupported(f'"{request.model}" does not support {capability}')
-    turns = _turns(model, request)
+    if "tools" not in can and (told or has_calls(turns)):
+        turns = in_words(turns, request.tools, request.tool_choice)
     if images_of(turns) or request.images:
         if "vision" not in can:
             raise Unsupported(
@@ -141,10 +146,17 @@ def plan(model: ServedModel, request: GenerationRequest) -> Layout:
             )
         if request.suffix:
             raise InvalidInput("a request may have images or a suffix, not both")
-    if request.tool_choice not in ("auto", "none", "required", *names_of(request.tools)):
-        raise InvalidInput(f"tool_choice names {request.tool_choice!r}, which is none of the tools")
+    _check_choice(request)
     thinks = (request.think is None or bool(request.think)) if "thinking" in can else None
     return Layout(model, request, turns, thinks)
+
+
+def _check_choice(request: GenerationRequest) -> None:
+    names = names_of(request.tools)
+    if request.tool_choice == "required" and not names:
+        raise InvalidInput("tool_choice demands a call, and there are no tools")
+    if request.tool_choice not in ("auto", "none", "required", *names):
+        raise InvalidInput(f"tool_choice names {request.tool_choice!r}, which is none of the tools")
 
 
 def _turns(model: ServedModel, request: GenerationRequest) -> tuple[Turn, ...]:
@@ -189,6 +201,8 @@ async def prompt_for(layout: Layout, runner: Runner) -> Prompt:
 async def _with_images(layout: Layout, runner: Runner) -> Prompt:
     """Lay a request with images out; of one that is too long even alone nothing can be cut."""
     request = layout.request
+    if not runner.image_mark:
+        raise Unsupported(f'the engine that runs "{request.model}" reads no images')
     before = await runner.detokenize(list(request.context)) if request.context else ""
     if not layout.turns:
         text = marked((request.prompt or "").replace(runner.image_mark, ""), len(request.images), runner.image_mark)

@@ -90,6 +90,8 @@ def _other_runner(model: ServedModel, options: LoadOptions, settings: ServingSet
     from smidgen.serving.runner import EngineRunner
 
     assert model.folder is not None
+    if options.purpose == "embed" and settings.engine == "vllm":
+        raise Unsupported("The engine vllm gives no embeddings: its server is started for models that write.")
     context = context_of(model, options, settings)
     opened = open_engine(
         path,

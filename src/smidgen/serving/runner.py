@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smidgen.errors import EngineFailed, Unsupported
-from smidgen.inference.engine import Chunk, Engine, Message
+from smidgen.inference.engine import Chunk, Demands, Engine, Message, TextEngine
 from smidgen.inference.engines.echo import Echo
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.speculation import OFF, Speculation
@@ -131,9 +131,11 @@ class EngineRunner:
         engine: The opened engine.
         context: Tokens that its context holds.
         threads: Answers that it gives at once.
+
+    Attributes:
+        lays_out: Whether the engine lays conversations out; those that continue any text get it laid out.
     """
 
-    lays_out: bool = True
     image_mark: str = ""
     speculation: Speculation = OFF
 
@@ -142,28 +144,29 @@ class EngineRunner:
         self.slots = threads
         self.load_seconds = engine.load_seconds
         self._engine = engine
-        self._alive = True
+        self._writer = engine if isinstance(engine, TextEngine) else None
+        self.lays_out: bool = self._writer is None
+        self._is_open = True
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="smidgen-engine")
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[TextEvent | FinalEvent, None]:
-        """Write; closing the generator stops the writing at the next piece."""
-        constrained = sampling.schema is not None or sampling.grammar is not None
-        if constrained and not isinstance(self._engine, Echo):
-            raise Unsupported("This model's engine does not write by a grammar.")
+        """Write; closing the generator stops the writing at the next piece.
+
+        Raises:
+            Unsupported: The engine cannot do what is asked.
+            EngineFailed: It broke down.
+        """
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()
         unwanted = threading.Event()
-        if prompt.turns:
-            turns = [Message(turn.role, turn.content) for turn in prompt.turns]
-            answer = self._engine.chat(turns, sampling.options)
-        else:
-            answer = self._engine.complete(prompt.text, sampling.options)
+        answer = self._answer(prompt, sampling)
         work = loop.run_in_executor(self._pool, _pump, answer, pieces, loop, unwanted)
         try:
             while True:
                 piece = await pieces.get()
                 if isinstance(piece, BaseException):
-                    self._alive = self._alive and not isinstance(piece, EngineFailed)
+                    if isinstance(piece, EngineFailed) and not hasattr(self._engine, "alive"):
+                        self._is_open = False
                     raise piece
                 if piece.text:
                     yield TextEvent(piece.text)
@@ -174,10 +177,29 @@ class EngineRunner:
             unwanted.set()
             await asyncio.shield(work)
 
+    def _answer(self, prompt: Prompt, sampling: Sampling) -> Generator[Chunk, None, None]:
+        """Return the engine's answer, not begun yet."""
+        if self._writer is not None:
+            name = type(self._engine).__name__.lower()
+            if sampling.top_logprobs is not None:
+                raise Unsupported(f"The engine {name} tells no log-probabilities of what it writes.")
+            if prompt.suffix:
+                raise Unsupported(f"The engine {name} does not fill in before a suffix.")
+            demands = Demands(sampling.schema, sampling.grammar, sampling.logit_bias, sampling.kept_marks)
+            return self._writer.write(prompt.tokens or prompt.text, sampling.options, demands)
+        if (sampling.schema is not None or sampling.grammar is not None) and not isinstance(self._engine, Echo):
+            raise Unsupported("This model's engine does not write by a grammar.")
+        if prompt.turns:
+            turns = [Message(turn.role, turn.content) for turn in prompt.turns]
+            return self._engine.chat(turns, sampling.options)
+        return self._engine.complete(prompt.text, sampling.options)
+
     async def tokenize(self, text: str) -> list[int]:
         """Cut a text into the engine's tokens, where it has a tokenizer; else words are counted."""
         tokenize = getattr(self._engine, "tokenize", None)
-        return list(tokenize(text)) if tokenize is not None else list(range(len(text.split())))
+        if tokenize is None:
+            return list(range(len(text.split())))
+        return list(await asyncio.to_thread(tokenize, text))
 
     async def detokenize(self, tokens: list[int]) -> str:
         """Join tokens to a text.
@@ -188,7 +210,7 @@ class EngineRunner:
         detokenize = getattr(self._engine, "detokenize", None)
         if detokenize is None:
             raise Unsupported("This model's engine does not give texts for tokens.")
-        return str(detokenize(tokens))
+        return str(await asyncio.to_thread(detokenize, tokens))
 
     async def embed(self, texts: Sequence[list[int]]) -> list[list[float]]:
         """Return the vectors of texts, given as tokens.
@@ -199,11 +221,12 @@ class EngineRunner:
         embed = getattr(self._engine, "embed", None)
         if embed is None:
             raise Unsupported("This model's engine gives no embeddings.")
-        return [list(embed(tokens)) for tokens in texts]
+        return [list(await asyncio.to_thread(embed, tokens)) for tokens in texts]
 
     def alive(self) -> bool:
         """Say whether it can still answer."""
-        return self._alive
+        says = getattr(self._engine, "alive", None)
+        return self._is_open and (says is None or bool(says()))
 
     def resident_bytes(self) -> int:
         """Return the memory that the engine says it holds."""
@@ -212,7 +235,7 @@ class EngineRunner:
 
     def close(self) -> None:
         """End the engine."""
-        self._alive = False
+        self._is_open = False
         self._pool.shutdown(wait=True)
         self._engine.close()
 
@@ -238,11 +261,14 @@ def _pump(
 def _final(chunk: Chunk) -> FinalEvent:
     metrics = chunk.metrics
     if metrics is None:
-        return FinalEvent(chunk.reason or "stop")
+        return FinalEvent(chunk.reason or "stop", stop_text=chunk.stop_text)
     return FinalEvent(
         chunk.reason or "stop",
         prompt_tokens=metrics.prompt_tokens,
         generated_tokens=metrics.generated_tokens,
         prompt_seconds=metrics.prompt_seconds,
         generation_seconds=metrics.generation_seconds,
+        stop_text=chunk.stop_text,
+        drafted_tokens=metrics.drafted_tokens,
+        accepted_tokens=metrics.accepted_tokens,
     )

@@ -37,6 +37,7 @@ from smidgen.serving.options import known_options
 from smidgen.serving.runner import Prompt, Runner, Sampling
 from smidgen.serving.scheduler import LoadOptions, Purpose, Scheduler
 from smidgen.serving.settings import ServingSettings
+from smidgen.serving.tool_turns import chosen
 from smidgen.serving.writing import write
 
 MOST_LOGPROBS = 20
@@ -186,9 +187,9 @@ class Service:
     def _schema(self, request: GenerationRequest) -> dict[str, Any] | None:
         limit = self.settings.max_grammar
         if request.tools and request.tool_choice not in ("auto", "none"):
-            functions = [tool["function"] for tool in request.tools]
-            chosen = [one for one in functions if request.tool_choice in ("required", one["name"])]
-            return schema_of(tool_call_schema(chosen), most_bytes=limit)
+            if request.grammar is not None:
+                raise Unsupported("a request may have a grammar or demand a call, not both")
+            return schema_of(tool_call_schema(chosen(request.tools, request.tool_choice)), most_bytes=limit)
         return None if request.format is None else schema_of(request.format, most_bytes=limit)
 
     def _grammar(self, request: GenerationRequest) -> str | None:

@@ -16,10 +16,11 @@ from smidgen import formats
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.evaluate.quality import compare_models
 from smidgen.export import gguf, packed, safetensors
-from smidgen.inference.engine import Chunk, Message, open_engine
+from smidgen.inference.engine import Chunk, Demands, Message, TextEngine, open_engine
 from smidgen.inference.engines.torch import Torch
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.scoring import PromptScorer, Subject
+from smidgen.inference.structured import schema_of
 from smidgen.models import families
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.load import read_folder
@@ -219,3 +220,37 @@ def test_measuring_a_packed_folder_runs_it(model: Model, folder: Path, tmp_path:
     assert quality["kl_mean"] == pytest.approx(expected.kl_mean, rel=1e-3) and quality["kl_mean"] > 0.01
     assert json.dumps(found.to_dict())
     assert read_folder(folder, torch.float32).packed.keys() == model.packed.keys()
+
+
+def test_answers_are_held_to_schemas_grammars_and_biases(engine: Torch) -> None:
+    schema = schema_of(
+        {"properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"], "type": "object"}, most_bytes=999
+    )
+    wild = GenerationOptions(temperature=1.0, top_p=1.0, top_k=0, seed=3, num_predict=60)
+    chunks = list(engine.write(TEXT, wild, Demands(schema)))
+    assert set(json.loads(text_of(chunks))) == {"n"} and chunks[-1].reason == "stop"
+    assert text_of(list(engine.write(TEXT, wild, Demands(grammar='root ::= "ab" | "cd"')))) in ("ab", "cd")
+    (letter,) = engine.tokenize("x")
+    biased = greedy(3, repeat_penalty=1.0)
+    assert text_of(list(engine.write(TEXT, biased, Demands(biases={letter: 1e6, 10**6: 1.0})))) == "xxx"
+    engine.hold_to(schema)
+    try:
+        assert json.loads(text_of(list(engine.complete(TEXT, wild)))).keys() == {"n"}
+    finally:
+        engine.hold_to(None)
+    with pytest.raises(InvalidInput, match="invalid grammar"):
+        list(engine.write(TEXT, wild, Demands(grammar="root ::= nothing")))
+
+
+def test_stop_texts_special_tokens_and_states_are_told(engine: Torch, model: Model) -> None:
+    assert isinstance(engine, TextEngine) and engine.resident_bytes() > 10_000
+    ids = engine.tokenize("<|im_start|>a")
+    assert engine.detokenize(ids) == "<|im_start|>a" and ids[0] == 1
+    with pytest.raises(InvalidInput, match="below 400"):
+        engine.detokenize([400])
+    mark = Demands(biases={1: 1e6}, marks=("<|im_start|>",))
+    last = list(engine.write(ids, greedy(4, stop=("start",)), mark))[-1]
+    assert (last.reason, last.stop_text) == ("stop", "start")
+    assert not text_of(list(engine.write(ids, greedy(2), Demands(biases={1: 1e6}))))
+    states = model.module.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0)
+    assert engine.embed(ids) == pytest.approx(states.tolist(), abs=0.05)

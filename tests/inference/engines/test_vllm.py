@@ -12,75 +12,15 @@ import psutil
 import pytest
 
 from smidgen.errors import EngineFailed, InvalidInput, MissingExtra, ReferenceNotFound, Unsupported
-from smidgen.inference.engine import Message, open_engine
+from smidgen.inference.engine import Demands, Message, TextEngine, open_engine
 from smidgen.inference.engines.vllm import Vllm, arguments
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.speculation import SpeculationRequest
 
-PROGRAM = """#!{python}
-import json, os, sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-words, told = sys.argv[1:], {told!r}
-port = int(words[words.index("--port") + 1])
-if "--max-model-len" in words and words[words.index("--max-model-len") + 1] == "13":
-    sys.exit("error: max_model_len (13) is too small")
-seen = {{"words": words, "pid": os.getpid(), "asked": []}}
-asked_for_health = 0
-
-def event(**choice):
-    chunk = {{"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "model"}}
-    chunk["choices"] = [{{"index": 0, "logprobs": None, "finish_reason": None, "stop_reason": None, **choice}}]
-    return chunk
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def answer(self, body, status=200, kind="application/json"):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        global asked_for_health
-        if self.path == "/health":
-            asked_for_health += 1
-            return self.answer(b"", 200 if asked_for_health > 1 else 503)
-        if self.headers["Authorization"] != "Bearer " + os.environ["VLLM_API_KEY"]:
-            return self.answer(b'{{"error":"Unauthorized"}}', 401)
-        listed = [{{"id": name, "object": "model", "owned_by": "vllm"}} for name in ("model", "adapter")]
-        self.answer(json.dumps({{"object": "list", "data": listed}}).encode())
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        seen["asked"].append([self.path, asked])
-        with open(told, "w") as file:
-            json.dump(seen, file)
-        chat = "chat" in self.path
-        events = [event(**({{"delta": {{"role": "assistant", "content": ""}}}} if chat else {{"text": ""}}))]
-        for piece in ("Good", " day", "."):
-            events.append(event(**({{"delta": {{"content": piece}}}} if chat else {{"text": piece}})))
-        events[-1]["choices"][0]["finish_reason"] = "length"
-        usage = {{"prompt_tokens": 9, "total_tokens": 12, "completion_tokens": 3}}
-        events.append({{**event(), "choices": [], "usage": usage}})
-        lines = [f"data: {{json.dumps(each)}}\\n\\n" for each in events] + ["data: [DONE]\\n\\n"]
-        self.answer("".join(lines).encode(), kind="text/event-stream")
-
-ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
-"""
-
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that vLLM is to serve, and a vllm program on the path."""
-    program = tmp_path / "bin" / "vllm"
-    program.parent.mkdir()
-    program.write_text(PROGRAM.format(python=sys.executable, told=str(tmp_path / "told.json")))
-    program.chmod(0o755)
-    monkeypatch.setenv("SMIDGEN_VLLM", str(program))
+def model(tmp_path: Path, vllm_program: Path) -> Path:
+    """A folder that vLLM is to serve."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -101,14 +41,15 @@ def test_a_server_is_started_asked_and_ended(model: Path) -> None:
         assert "".join(piece.text for piece in pieces) == "Good day." and last.reason == "length"
         assert last.metrics is not None
         assert (last.metrics.prompt_tokens, last.metrics.generated_tokens) == (9, 3)
-        engine.hold_to({"type": "object"})
-        assert "".join(piece.text for piece in engine.complete("Good", options)) == "Good day."
+        engine.hold_to({"type": "object", "x-guidance": {}})
+        assert "".join(piece.text for piece in engine.complete("Good", options)) == '{"a": 1}'
         assert engine.resident_bytes() > 0 and engine.load_seconds > 0
         seen = told(model)
     words = seen["words"]
     assert words[:4] == ["serve", str(model), "--served-model-name", "model"]
     assert words[words.index("--max-model-len") + 1] == "512"
     (chat, asked), (completions, held) = seen["asked"]
+    assert held["prompt"] == [256, *b"Good"] and held["max_tokens"] == 3
     assert (chat, completions) == ("/v1/chat/completions", "/v1/completions")
     wanted = {"model": "model", "stream": True, "temperature": 0, "max_tokens": 3, "seed": 5, "top_k": -1}
     assert wanted.items() <= asked.items() and asked["repetition_penalty"] == 1.1 and asked["stop"] == ["x"]
@@ -157,3 +98,32 @@ def test_without_vllm_the_command_is_named(model: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SMIDGEN_VLLM", "no-such-program")
     with pytest.raises(ReferenceNotFound, match="no-such-program"):
         open_engine(model, engine="vllm")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a script that can be run")
+def test_texts_are_continued_within_the_context_and_as_demanded(model: Path) -> None:
+    with open_engine(model, engine="vllm", context=64) as engine:
+        assert isinstance(engine, TextEngine)
+        free = GenerationOptions(temperature=0, stop=("day",))
+        *pieces, last = engine.write("<s>Hello", free, Demands(marks=("<think>",), biases={7: -1.0}))
+        assert "".join(piece.text for piece in pieces) == "Good "
+        assert (last.reason, last.stop_text) == ("stop", "day")
+        assert engine.detokenize(engine.tokenize("<s>Hi")) == "<s>Hi" and engine.tokenize("") == [256]
+        held = engine.write([256, 72], GenerationOptions(num_predict=99), Demands(grammar='root ::= "x"'))
+        assert list(held)[-1].done
+        with pytest.raises(InvalidInput, match="the context holds 64"):
+            list(engine.write("x" * 64, free))
+        with pytest.raises(EngineFailed, match="out of luck"):
+            list(engine.write("fail", free))
+        assert engine.alive()
+        with pytest.raises(EngineFailed, match=r"broke off|did not answer|without its last part"):
+            list(engine.write("die", free))
+        end = time.monotonic() + 20
+        while engine.alive() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not engine.alive()
+    (_, asked), (_, other), *_ = told(model)["asked"]
+    assert asked["prompt"] == [256, *b"Hello"] and asked["max_tokens"] == 64 - 6
+    assert asked["skip_special_tokens"] is False and asked["logit_bias"] == {"7": -1.0}
+    assert other["prompt"] == [256, 72] and other["max_tokens"] == 62
+    assert other["structured_outputs"] == {"grammar": 'root ::= "x"'}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from smidgen.errors import EngineFailed, InvalidInput
 from smidgen.inference.engine import Chunk, Message, Metrics
 from smidgen.inference.events import read_events, read_lines
+from smidgen.inference.images import parts
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.remote_server import RemoteFacts, RemoteServer, named_error
 
@@ -48,7 +50,7 @@ class Remote:
         """Answer a conversation, laid out by the server."""
         if not messages:
             raise InvalidInput("A conversation without messages has no answer.")
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [_ollama_turn(message) if self._speaks_ollama else _openai_turn(message) for message in messages]
         path = "/api/chat" if self._speaks_ollama else f"{self._server.address.api}/chat/completions"
         return self._answer(path, {"messages": turns}, options)
 
@@ -96,7 +98,7 @@ class Remote:
         generated = end.generated if end.generated is not None else pieces
         first = times[1] if pieces else time.perf_counter()
         metrics = Metrics(end.prompt or 0, generated, first - times[0], times[-1] - first if pieces else 0.0, 0.0)
-        yield Chunk("", True, end.reason, metrics)
+        yield Chunk("", True, end.reason, metrics, end.stop_text)
 
     def _openai_fields(self, options: GenerationOptions) -> dict[str, Any]:
         """Translate options into what every server of OpenAI's protocol understands."""
@@ -125,11 +127,22 @@ class _Part:
     reason: Literal["stop", "length"] | None = None
     prompt: int | None = None
     generated: int | None = None
+    stop_text: str = ""
 
     def followed_by(self, later: _Part) -> _Part:
         """Put together what both say, without the text."""
         generated = later.generated if later.generated is not None else self.generated
-        return _Part("", later.reason or self.reason, later.prompt or self.prompt, generated)
+        stop_text = later.stop_text or self.stop_text
+        return _Part("", later.reason or self.reason, later.prompt or self.prompt, generated, stop_text)
+
+
+def _ollama_turn(message: Message) -> dict[str, Any]:
+    seen = [base64.b64encode(image).decode() for image in message.images]
+    return {"role": message.role, "content": message.content} | ({"images": seen} if seen else {})
+
+
+def _openai_turn(message: Message) -> dict[str, Any]:
+    return {"role": message.role, "content": parts(message.content, message.images)}
 
 
 def _ollama_part(event: Mapping[str, Any]) -> _Part:
@@ -146,7 +159,9 @@ def _openai_part(event: Mapping[str, Any]) -> _Part:
     said = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
     finish = choice.get("finish_reason")
     reason: Literal["stop", "length"] | None = "length" if finish == "length" else "stop" if finish else None
-    return _Part(said, reason, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    stopped = choice.get("stop_reason")  # vLLM's: a stop text, or the number of a token
+    stop_text = stopped if isinstance(stopped, str) else ""
+    return _Part(said, reason, usage.get("prompt_tokens"), usage.get("completion_tokens"), stop_text)
 
 
 def _ollama_fields(options: GenerationOptions, context: int | None) -> dict[str, Any]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy
 
 from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound
-from smidgen.inference.engine import Chunk, Message, Metrics
+from smidgen.inference.engine import FREE, Chunk, Demands, Message, Metrics
 from smidgen.inference.options import GenerationOptions
 from smidgen.machine import cores
 
 if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+    from numpy.typing import NDArray
+
+    from smidgen.inference.guidance import Guide
     from smidgen.inference.torch_library import TorchLibrary
 
 DEFAULT_CONTEXT = 4096
@@ -58,6 +65,7 @@ class Torch:
         self._library: TorchLibrary | None = library
         self._context = context or min(DEFAULT_CONTEXT, library.model.anatomy.context_length)
         self._ends = _end_tokens(library)
+        self._held = FREE
         self.load_seconds = time.perf_counter() - started
 
     def chat(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Chunk, None, None]:
@@ -77,11 +85,54 @@ class Torch:
         except TemplateError as error:
             raise InvalidInput(f"The model's chat template refuses the conversation: {error}.") from error
         ids = library.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-        yield from self._answer(ids, options)
+        yield from self._answer(ids, options, self._held)
 
     def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
         """Continue a text as it stands."""
-        yield from self._answer(self._opened().tokenize(prompt.encode(errors="replace"), True), options)
+        yield from self._answer(self._opened().tokenize(prompt.encode(errors="replace"), True), options, self._held)
+
+    def write(
+        self, prompt: str | Sequence[int], options: GenerationOptions, demands: Demands = FREE
+    ) -> Generator[Chunk, None, None]:
+        """Continue a laid out text, or its tokens, as demanded.
+
+        Raises:
+            InvalidInput: It is longer than the context, or the grammar cannot be understood.
+        """
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        yield from self._answer(ids, options, demands)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Cut a text into tokens, special ones read as such, with those that stand before every text."""
+        library = self._opened()
+        bos = library.bos_token
+        bare = text if bos is None else text.removeprefix(library.piece(bos).decode(errors="replace"))
+        return library.tokenize(bare.encode(errors="replace"), True)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Join tokens to a text, special ones spelled out.
+
+        Raises:
+            InvalidInput: There is no such token.
+        """
+        library = self._opened()
+        if any(not 0 <= token < library.vocabulary_size for token in tokens):
+            raise InvalidInput(f"A token's number is not below {library.vocabulary_size:,}, the model's count of them.")
+        return library.detokenize(tokens).decode(errors="replace")
+
+    def embed(self, tokens: Sequence[int]) -> list[float]:
+        """Return the mean of the tokens' last states, as llama.cpp gives it for models that were made to write."""
+        return self._opened().mean_state(tokens)
+
+    def hold_to(self, schema: Mapping[str, Any] | None) -> None:
+        """Hold the answers from now on to a JSON schema; None lets them be free."""
+        self._held = Demands(schema)
+
+    def resident_bytes(self) -> int:
+        """Return the memory that the model's tensors take."""
+        from smidgen.models.packed import held_bytes
+
+        return held_bytes(self._library.model.module) if self._library is not None else 0
 
     def close(self) -> None:
         """Let the model go. May be called again."""
@@ -100,7 +151,7 @@ class Torch:
             raise EngineFailed("The engine is closed.", remedy="Open another one.")
         return self._library
 
-    def _answer(self, prompt: list[int], options: GenerationOptions) -> Generator[Chunk, None, None]:
+    def _answer(self, prompt: list[int], options: GenerationOptions, demands: Demands) -> Generator[Chunk, None, None]:
         from smidgen.inference.pieces import Writing
 
         library, ids = self._opened(), prompt or [self._first()]
@@ -111,7 +162,7 @@ class Torch:
             )
         limit = self._context - len(ids)
         limit = limit if options.num_predict < 0 else min(limit, options.num_predict)
-        turn = _Turn(library.session(), list(ids), options, len(ids))
+        turn = _Turn(library.session(), list(ids), options, len(ids), demands, self._guide(demands))
         writing = Writing(options.stop)
         reason: Literal["stop", "length"] = "length"
         for token in turn.tokens(limit):
@@ -121,12 +172,26 @@ class Torch:
             text = writing.add(b"" if token in turn.silent else library.piece(token))
             if text:
                 yield Chunk(text)
-            if writing.stopped:
+            if writing.stopped or turn.is_over:
                 reason = "stop"
                 break
         if rest := writing.rest():
             yield Chunk(rest)
-        yield Chunk("", True, reason, turn.metrics(self.load_seconds))
+        yield Chunk("", True, reason, turn.metrics(self.load_seconds), writing.stopped)
+
+    def _guide(self, demands: Demands) -> Guide | None:
+        if demands.schema is None and demands.grammar is None:
+            return None
+        from smidgen.inference.guidance import Guide
+
+        return Guide(self._guiding, demands)
+
+    @cached_property
+    def _guiding(self) -> LLTokenizer:
+        from smidgen.inference.guidance import tokenizer_of
+
+        library = self._opened()
+        return tokenizer_of(library.tokenizer, library.vocabulary_size, self._ends)
 
     def _first(self) -> int:
         """Return the token that an answer to nothing begins after."""
@@ -153,17 +218,28 @@ class _Turn:
         ids: Tokens so far.
         options: How the answer is made.
         prompt: How many of them the prompt has.
+        demands: What the answer must be.
+        guide: What holds it to a schema or a grammar; None where nothing does.
     """
 
     library: TorchLibrary
     ids: list[int]
     options: GenerationOptions
     prompt: int
+    demands: Demands
+    guide: Guide | None
     prompt_seconds: float = 0.0
     generation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.silent = frozenset(self.library.tokenizer.all_special_ids)
+        tokenizer = self.library.tokenizer
+        kept = {tokenizer.convert_tokens_to_ids(mark) for mark in self.demands.marks}
+        self.silent = frozenset(tokenizer.all_special_ids) - kept
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what was demanded is complete, and nothing may follow it."""
+        return self.guide is not None and self.guide.is_over
 
     def tokens(self, limit: int) -> Generator[int, None, None]:
         """Read the prompt, then yield token after token."""
@@ -179,9 +255,23 @@ class _Turn:
             if number:
                 row = self.library.read(self.ids[-1:], len(self.ids) - 1, 0)[-1]
             assert row is not None
-            self.ids.append(sampler.choose(row, self.ids))
+            self.ids.append(sampler.choose(self._demanded(row), self.ids))
+            if self.guide is not None:
+                self.guide.take(self.ids[-1])
             self.generation_seconds += time.perf_counter() - started
             yield self.ids[-1]
+
+    def _demanded(self, row: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        """Raise and lower scores as demanded; tokens that may not come get minus infinity."""
+        if self.guide is None and not self.demands.biases:
+            return row
+        row = row.copy()
+        for token, bias in self.demands.biases.items():
+            if token < len(row):
+                row[token] += bias
+        if self.guide is not None:
+            row[~self.guide.allowed()[: len(row)]] = -numpy.inf
+        return row
 
     def metrics(self, load_seconds: float) -> Metrics:
         """Say what the answer took."""

@@ -9,7 +9,8 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import httpx
 
 from smidgen.errors import EngineFailed, InvalidInput, MissingExtra, ReferenceNotFound, Unsupported
 from smidgen.inference.child import Child
+from smidgen.inference.engine import FREE, Chunk, Demands
 from smidgen.inference.engines.remote import Remote
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.remote_address import is_address
@@ -65,6 +67,7 @@ class Vllm(Remote):
     ) -> None:
         self._child: Child | None = None
         self._held: dict[str, Any] = {}
+        self._begins: str | None = None
         self._context = context
         if is_address(path):
             self._server = RemoteServer(str(path))
@@ -84,10 +87,61 @@ class Vllm(Remote):
         self._child.purpose = f"running {Path(str(path)).name} with vLLM"
         self.load_seconds = time.perf_counter() - started
 
+    def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
+        """Continue a text as it stands."""
+        return self.write(prompt, options)
+
+    def write(
+        self, prompt: str | Sequence[int], options: GenerationOptions, demands: Demands = FREE
+    ) -> Generator[Chunk, None, None]:
+        """Continue a laid out text, or its tokens, as demanded.
+
+        vLLM writes 16 tokens where no limit is named, and refuses limits beyond its context; so the room that is left
+        is the limit.
+
+        Raises:
+            InvalidInput: It is longer than the context.
+        """
+        if self._server.closed:
+            raise EngineFailed("The engine is closed.", remedy="Open another one.")
+        told = self._tokenized(prompt if isinstance(prompt, str) else "")
+        tokens: list[int] = told["tokens"] if isinstance(prompt, str) else list(prompt)
+        context: int = told["max_model_len"]
+        room = context - len(tokens)
+        if room < 1:
+            raise InvalidInput(
+                f"The prompt has {len(tokens):,} tokens, and the context holds {context:,}.",
+                remedy="Shorten it, or open a longer context with num_ctx.",
+            )
+        limit = room if options.num_predict < 0 else min(room, options.num_predict)
+        asked = {"prompt": tokens, **_demanded(demands)}
+        return self._answer(f"{self._server.address.api}/completions", asked, replace(options, num_predict=limit))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Cut a text into tokens, special ones read as such, with those that stand before every text."""
+        tokens: list[int] = self._tokenized(text)["tokens"]
+        return tokens
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Join tokens to a text."""
+        asked = {"model": self._server.facts.model, "tokens": list(tokens)}
+        return str(self._server.ask("/detokenize", asked)["prompt"])
+
+    def _tokenized(self, text: str) -> dict[str, Any]:
+        """Cut a text that may or may not begin with what the model wants at the beginning of every text."""
+        if self._begins is None:
+            nothing = self._server.ask("/tokenize", {"model": self._server.facts.model, "prompt": ""})["tokens"]
+            self._begins = self.detokenize(nothing) if nothing else ""
+        bare = text.removeprefix(self._begins)
+        return self._server.ask("/tokenize", {"model": self._server.facts.model, "prompt": bare})
+
     def hold_to(self, schema: Mapping[str, Any] | None) -> None:
         """Hold the answers from now on to a JSON schema; None lets them be free."""
-        held = {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema or {}), "strict": True}}
-        self._held = {} if schema is None else {"response_format": held}
+        self._held = _demanded(Demands(schema))
+
+    def alive(self) -> bool:
+        """Say whether the started server still runs; of one that is only asked nobody knows."""
+        return self._child is None or self._child.process.poll() is None
 
     def resident_bytes(self) -> int:
         """Return the memory, beside the GPU's, that the started server holds; 0 for one that is only asked."""
@@ -164,6 +218,20 @@ def _speculative(asked: SpeculationRequest | None) -> dict[str, Any] | None:
     if way.kind == "draft":
         return {"model": way.draft, "num_speculative_tokens": way.tokens}
     return {"method": "ngram", "num_speculative_tokens": way.tokens, "prompt_lookup_max": way.match}
+
+
+def _demanded(demands: Demands) -> dict[str, Any]:
+    """Return the fields that say what an answer must be; llguidance's own notes in a schema mean nothing to vLLM."""
+    fields: dict[str, Any] = {}
+    if demands.schema is not None:
+        schema = {name: value for name, value in demands.schema.items() if name != "x-guidance"}
+        held = {"name": "answer", "schema": schema, "strict": True}
+        fields["response_format"] = {"type": "json_schema", "json_schema": held}
+    if demands.grammar is not None:
+        fields["structured_outputs"] = {"grammar": demands.grammar}
+    if demands.biases:
+        fields["logit_bias"] = {str(token): bias for token, bias in demands.biases.items()}
+    return fields | ({"skip_special_tokens": False} if demands.marks else {})
 
 
 def _program() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from smidgen.errors import InvalidInput
+from smidgen.serving.dialects._openai_parts import tool_choice_of
 from smidgen.serving.durations import seconds
 from smidgen.serving.exchange import GenerationRequest, Think, ToolCall, Turn
 from smidgen.serving.wire import Body
@@ -169,13 +170,19 @@ class Chat(_Generation):
 
     messages: list[Message] = Field(default_factory=list)
     tools: list[Tool] = Field(default_factory=list)
+    tool_choice: Any = None
 
     def request(self) -> GenerationRequest:
-        """Return it as the service knows it."""
+        """Return it as the service knows it.
+
+        Raises:
+            InvalidInput: The choice of a tool is none.
+        """
         return GenerationRequest(
             **self._shared(),
             messages=tuple(message.turn() for message in self.messages),
             tools=tuple(tool.model_dump() for tool in self.tools),
+            tool_choice=tool_choice_of(self.tool_choice),
         )
 
 
