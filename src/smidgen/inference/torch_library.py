@@ -6,6 +6,7 @@ Has the same interface as `smidgen.inference.llama_library`, so that what measur
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from smidgen.inference import pieces
 from smidgen.inference.activations import apply
-from smidgen.inference.llama_library import CHUNK
+from smidgen.inference.llama_library import CHUNK, SEQUENCES
 
 if TYPE_CHECKING:
+    import torch
+
     from smidgen.models.model import Model
 
 
@@ -35,10 +38,20 @@ class TorchLibrary:
         depth: Bits at which hierarchical matrices are read; all that they have where None.
         activations: Number format of what every linear layer reads; see `smidgen.inference.activations.apply`.
 
+    Attributes:
+        vocabulary_size: Number of tokens that the model knows.
+        context: Tokens that it can hold; it is not bounded here.
+        sequences: How many sequences may be read at a time.
+        together: Tokens of several sequences that are read at a time; all of a tree where None.
+
     Raises:
         DamagedFile: The model cannot be read.
         Unsupported: Its architecture is not known.
     """
+
+    context = sys.maxsize
+    sequences = SEQUENCES
+    together: int | None = None
 
     def __init__(
         self,
@@ -58,6 +71,7 @@ class TorchLibrary:
         self.tokenizer = self.model.tokenizer
         self.vocabulary_size: int = self.model.anatomy.vocabulary_size
         self.clear()
+        self._held: tuple[Any, list[int]] = (self._cache, [])
 
     @property
     def bos_token(self) -> int | None:
@@ -98,15 +112,64 @@ class TorchLibrary:
         """Forget what was read."""
         from transformers import DynamicCache
 
-        self._cache = DynamicCache(config=self._module.config)
+        self._cache: Any = DynamicCache(config=self._module.config)
 
     def rewind(self, position: int) -> bool:
         """Forget what was read from a position on; False where the model cannot, which then is in no usable state."""
+        excess = int(self._cache.get_seq_length()) - position
         try:
-            self._cache.crop(position)
-        except (ValueError, NotImplementedError):  # a window that slid on has lost what lay before it
+            if excess:
+                self._cache.crop(-excess)
+        except (ValueError, RuntimeError):  # a window that slid on has lost what lay before it
             return False
         return bool(self._cache.get_seq_length() == position)
+
+    def shares(self, tokens: int) -> bool:
+        """Say whether sequences of so many tokens can share what they begin with: no layer's window slides on."""
+        return all(not layer.is_sliding or tokens <= layer.sliding_window for layer in self._cache.layers)
+
+    def hold(self, ids: Sequence[int]) -> None:
+        """Come to where these tokens have been read and no others; nothing is read where that is so already."""
+        if self._held != (self._cache, list(ids)) or not self.rewind(len(ids)):
+            for _ in self.read_all(ids, len(ids)):
+                pass
+            self._held = (self._cache, list(ids))
+
+    def share(self, count: int) -> None:
+        """Let sequences begin with all that `hold` was told last."""
+        self.hold(self._held[1])
+
+    def drop(self, count: int) -> None:
+        """Forget the sequences."""
+        self.rewind(len(self._held[1]))
+
+    def read_shared(
+        self, ids: Sequence[int], places: Sequence[int], owners: Sequence[Sequence[int]], wanted: Sequence[bool]
+    ) -> NDArray[numpy.float32]:
+        """Read a tree of tokens in one pass.
+
+        Args:
+            ids: The tokens, each behind those that it follows.
+            places: For each how many tokens stand before it in its sequences.
+            owners: For each its sequences; a token sees what `hold` was told, itself and what it shares one with.
+            wanted: For each whether its logits are wanted.
+
+        Returns:
+            Logits, shape (wanted tokens, vocabulary).
+        """
+        import torch
+
+        with self._with_threads(), torch.inference_mode():
+            found = self._module(
+                input_ids=torch.tensor([list(ids)]),
+                position_ids=torch.tensor([list(places)]),
+                attention_mask=_sight(owners, int(self._cache.get_seq_length())),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(wanted).nonzero()[:, 0],
+            )
+            logits: NDArray[numpy.float32] = found.logits[0].float().numpy()
+        return logits
 
     def read(self, ids: Sequence[int], position: int, first_row: int) -> NDArray[numpy.float32]:
         """Read up to `CHUNK` tokens after what was read before.
@@ -155,6 +218,28 @@ class TorchLibrary:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def _sight(owners: Sequence[Sequence[int]], before: int) -> torch.Tensor:
+    """Return what each token of a tree is not to see, as what is added to its scores, shape (1, 1, n, before + n).
+
+    Args:
+        owners: For each token its sequences.
+        before: How many tokens stand before the tree, which all see.
+
+    Example:
+        >>> (_sight([(1, 2), (1,), (2,)], 1)[0, 0] == 0).int().tolist()
+        [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+    """
+    import torch
+
+    through = torch.zeros(len(owners), 1 + max(max(own) for own in owners))
+    for row, own in zip(through, owners, strict=True):
+        row[list(own)] = 1
+    sees = ((through @ through.T) > 0).tril()
+    hidden = torch.zeros(1, 1, len(owners), before + len(owners))
+    hidden[0, 0, :, before:].masked_fill_(~sees, torch.finfo(torch.float32).min)
+    return hidden
 
 
 def read(path: Path, *, fast: bool = False, depth: int | None = None) -> Model:
