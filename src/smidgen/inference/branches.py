@@ -18,13 +18,7 @@ from smidgen.inference.llama_library import CHUNK
 
 if TYPE_CHECKING:
     from smidgen.inference.llama_library import LlamaLibrary
-
-_TOGETHER = 60
-"""Tokens of a tree that are read at a time.
-
-From 64 on llama.cpp computes attention in another order, and a token's values would depend on what is read with
-it; below, a question's answer has the same bits in any company. More would not be faster: 32 fill the processor.
-"""
+    from smidgen.inference.torch_library import TorchLibrary
 
 _ROWS = 4  # rows whose normaliser is computed at a time: so many stay in the processor's cache
 
@@ -37,12 +31,10 @@ class Leaf:
     """One ending behind its prompt.
 
     Attributes:
-        number: Its place among all endings.
         path: The tokens that are read: the prompt, and the ending but its last token.
         ending: The tokens that are scored.
     """
 
-    number: int
     path: list[int]
     ending: list[int]
 
@@ -101,12 +93,12 @@ def leaves_of(questions: Questions) -> list[Leaf]:
     found: list[Leaf] = []
     for prompt, endings in questions:
         for ending in endings:
-            found.append(Leaf(len(found), [*prompt, *ending[:-1]], list(ending)))
+            found.append(Leaf([*prompt, *ending[:-1]], list(ending)))
     return found
 
 
 def trees(leaves: Sequence[Leaf], begin: int, *, most_tokens: int, most_sequences: int) -> Iterator[Tree]:
-    """Divide leaves into trees that are read at once.
+    """Divide leaves into trees that are read at once, in their order.
 
     Args:
         leaves: The leaves, those that begin alike next to each other.
@@ -130,7 +122,9 @@ def trees(leaves: Sequence[Leaf], begin: int, *, most_tokens: int, most_sequence
         yield tree
 
 
-def score(library: LlamaLibrary, shared: Sequence[int], questions: Questions) -> list[tuple[float, bool]]:
+def score(
+    library: LlamaLibrary | TorchLibrary, shared: Sequence[int], questions: Questions
+) -> list[tuple[float, bool]]:
     """Return for each ending ln p of it, in nats, and whether every token of it is the likeliest.
 
     Args:
@@ -138,19 +132,22 @@ def score(library: LlamaLibrary, shared: Sequence[int], questions: Questions) ->
         shared: Tokens before every prompt; kept for the next call.
         questions: The prompts with their endings.
     """
-    leaves = leaves_of(questions)
-    found = [(0.0, False)] * len(leaves)
     library.hold(shared)
     room = min(CHUNK, library.context - len(shared))
-    for tree in trees(leaves, len(shared), most_tokens=room, most_sequences=library.sequences - 1):
-        rated = _rate(library, tree)
-        for leaf, nodes in tree.leaves:
-            pairs = [rated[node][token] for node, token in zip(nodes, leaf.ending, strict=True)]
-            found[leaf.number] = (math.fsum(value for value, _ in pairs), all(best for _, best in pairs))
+    divided = trees(leaves_of(questions), len(shared), most_tokens=room, most_sequences=library.sequences - 1)
+    return [value for tree in divided for value in _scored(library, tree)]
+
+
+def _scored(library: LlamaLibrary | TorchLibrary, tree: Tree) -> list[tuple[float, bool]]:
+    """Read a tree; return for each leaf, in their order, ln p of its ending and whether it is the likeliest."""
+    rated, found = _rate(library, tree), []
+    for leaf, nodes in tree.leaves:
+        pairs = [rated[node][token] for node, token in zip(nodes, leaf.ending, strict=True)]
+        found.append((math.fsum(value for value, _ in pairs), all(best for _, best in pairs)))
     return found
 
 
-def _rate(library: LlamaLibrary, tree: Tree) -> dict[int, dict[int, tuple[float, bool]]]:
+def _rate(library: LlamaLibrary | TorchLibrary, tree: Tree) -> dict[int, dict[int, tuple[float, bool]]]:
     """Read a tree; return for each node the tokens scored behind it: ln p, and whether it is the likeliest."""
     asked: dict[int, set[int]] = {}
     for leaf, nodes in tree.leaves:
@@ -158,8 +155,9 @@ def _rate(library: LlamaLibrary, tree: Tree) -> dict[int, dict[int, tuple[float,
             asked.setdefault(node, set()).add(token)
     found: dict[int, dict[int, tuple[float, bool]]] = {}
     library.share(tree.sequences)
-    for begin in range(0, len(tree.tokens), _TOGETHER):
-        part = slice(begin, begin + _TOGETHER)
+    together = library.together or len(tree.tokens)
+    for begin in range(0, len(tree.tokens), together):
+        part = slice(begin, begin + together)
         wanted = [node in asked for node in range(len(tree.tokens))[part]]
         logits = library.read_shared(tree.tokens[part], tree.places[part], tree.owners[part], wanted)
         nodes = [begin + place for place, each in enumerate(wanted) if each]

@@ -24,6 +24,13 @@ CHUNK = 512
 SEQUENCES = 128
 """Sequences that may share a context where the model's memory can be shared."""
 
+_TOGETHER = 60
+"""Tokens of several sequences that are read at a time.
+
+From 64 on llama.cpp computes attention in another order, and a token's values would depend on what is read with
+it; below, a question's answer has the same bits in any company. More would not be faster: 32 fill the processor.
+"""
+
 _DEFAULTS = (512, 2048, 512, 1)  # n_ctx, n_batch, n_ubatch, n_seq_max
 _SWITCHES = bytes((0, 1, 1, 1, 1, 0))  # embeddings, offload_kqv, no_perf, op_offload, swa_full, kv_unified
 _ERROR = 4
@@ -102,10 +109,13 @@ class LlamaLibrary:
         vocabulary_size: Number of tokens that the model knows.
         context: Tokens that the context holds.
         sequences: How many sequences may be read at a time; 1 where the model's memory cannot be shared.
+        together: Tokens of several sequences that are read at a time.
 
     Raises:
         LibraryError: The library refuses the file or has another interface.
     """
+
+    together: int | None = _TOGETHER
 
     def __init__(self, path: str, threads: int, context: int) -> None:
         self._first_error = ""
@@ -192,6 +202,10 @@ class LlamaLibrary:
         self._held = None
         places = [position + index for index in range(len(ids))]
         return self.read_shared(ids, places, ((0,),) * len(ids), [index >= first_row for index in range(len(ids))])
+
+    def shares(self, tokens: int) -> bool:
+        """Say whether sequences of so many tokens can share what they begin with."""
+        return self.sequences > 1
 
     def share(self, count: int) -> None:
         """Let the sequences 1 to ``count`` begin with all that sequence 0 has read, and nothing else."""

@@ -187,10 +187,12 @@ class Scorer:
 
     def endings(self, shared: list[int], questions: list[tuple[list[int], list[list[int]]]]) -> None:
         """Answer with how likely each question's endings are."""
-        if isinstance(self._library, LlamaLibrary) and self._library.sequences > 1:
-            found = branches.score(self._library, shared, questions)
+        library = self._library
+        longest = max((len(prompt) + len(each) for prompt, endings in questions for each in endings), default=0)
+        if library.shares(len(shared) + longest):
+            found = branches.score(library, shared, questions)
         else:
-            found = [each for question in score_endings(self._library, shared, questions) for each in question]
+            found = [each for question in score_endings(library, shared, questions) for each in question]
         self._parent.answer(values=[each[0] for each in found], greedy=[each[1] for each in found])
 
     def prefill(self, tokens: int) -> None:
