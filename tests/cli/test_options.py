@@ -1,13 +1,13 @@
 import os
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
 
 from smidgen.cli import options
-from smidgen.cli.options import Settings, default_threads, everywhere, prepare_process, with_settings
+from smidgen.cli.options import Group, Settings, default_threads, everywhere, prepare_process, with_settings
 from smidgen.errors import InvalidInput
 
 
@@ -69,6 +69,24 @@ def test_a_command_gets_its_settings_and_its_own_options():
     app(["model", "--seed", "5", "--times", "2", "--json"], standalone_mode=False)
     app(["--times", "3", "other"], standalone_mode=False)
     assert seen == [(5, True, "model", 2), (0, False, "other", 3)]
+
+
+def test_a_group_of_options_comes_as_one():
+    def asked(
+        first: Annotated[int, typer.Option("--first")] = 1, second: Annotated[bool, typer.Option()] = False
+    ) -> Any:
+        return first, second
+
+    seen = []
+
+    def command(name: str, settings: Settings, *, pair: Annotated[Any, Group(asked)], last: int = 3) -> None:
+        seen.append((name, pair, last, settings.seed))
+
+    app = typer.Typer(add_completion=False)
+    app.command()(with_settings(command))
+    app(["model", "--first", "5", "--second", "--seed", "2"], standalone_mode=False)
+    app(["model", "--last", "4"], standalone_mode=False)
+    assert seen == [("model", (5, True), 3, 2), ("model", (1, False), 4, 0)]
 
 
 def test_a_command_without_settings_stays_as_it_is():

@@ -43,6 +43,9 @@ class Knowing:
 @pytest.fixture
 def exam(name, tmp_path):
     file = tmp_path / f"{name}.jsonl"
+    for image in (tmp_path / row["image_path"] for row in ROWS[name]["rows"] if "image_path" in row):
+        image.parent.mkdir(exist_ok=True)
+        image.touch()
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]["rows"]), encoding="utf-8")
     return read_exam(name, file, examples=file, shots=0), file
 

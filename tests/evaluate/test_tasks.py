@@ -10,7 +10,8 @@ from smidgen.errors import InvalidInput
 from smidgen.evaluate.answering import Likelihoods
 from smidgen.evaluate.benchmarks._benchmark import Answer, Question
 from smidgen.evaluate.paired import bootstrap, difference, mcnemar
-from smidgen.evaluate.tasks import measure_tasks, read_exam, take
+from smidgen.evaluate.respondents import measure_tasks
+from smidgen.evaluate.tasks import read_exam, take
 from smidgen.inference.scoring import PromptScorer
 
 ROWS = [

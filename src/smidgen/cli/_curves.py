@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import Settings
+from smidgen.cli.options import Group, Settings
 from smidgen.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -16,55 +17,64 @@ if TYPE_CHECKING:
 
 _PANEL = "Speed"
 
-Wanted = Annotated[
-    bool,
-    typer.Option("--curves", help="Measure speed by depth and by answers at once instead.", rich_help_panel=_PANEL),
-]
-Depths = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--depth",
-        metavar="N",
-        help="Tokens of context to measure speed at; may be repeated.",
-        show_default="0, 512, 1024, 2048 and 4096",
-        rich_help_panel=_PANEL,
-    ),
-]
-Streams = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--streams",
-        metavar="N",
-        help="Answers written at once; may be repeated.",
-        show_default="1, 2, 4 and 8",
-        rich_help_panel=_PANEL,
-    ),
-]
-Price = Annotated[
-    float | None,
-    typer.Option(
-        "--price",
-        metavar="AMOUNT",
-        help="Price of this machine per hour, to say what a million tokens cost.",
-        rich_help_panel=_PANEL,
-    ),
-]
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say.
+
+    Attributes:
+        wanted: Whether curves are measured.
+        depths: Tokens of context; the usual ones where empty.
+        streams: Answers written at once; the usual ones where empty.
+    """
+
+    wanted: bool
+    depths: tuple[int, ...] = ()
+    streams: tuple[int, ...] = ()
 
 
-def show(
-    models: Sequence[str],
-    depths: Sequence[int] | None,
-    streams: Sequence[int] | None,
-    settings: Settings,
-    screen: Screen,
-) -> None:
+def asked(
+    curves: Annotated[
+        bool,
+        typer.Option("--curves", help="Measure speed by depth and by answers at once instead.", rich_help_panel=_PANEL),
+    ] = False,
+    depth: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--depth",
+            metavar="N",
+            help="Tokens of context to measure speed at; may be repeated.",
+            show_default="0, 512, 1024, 2048 and 4096",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    streams: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--streams",
+            metavar="N",
+            help="Answers written at once; may be repeated.",
+            show_default="1, 2, 4 and 8",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+) -> Asked:
+    """Gather the options of curves."""
+    depths, together = tuple(depth or ()), tuple(streams or ())
+    return Asked(curves or bool(depths or together), depths, together)
+
+
+Options = Annotated[Asked, Group(asked)]
+
+
+def show(models: Sequence[str], asked: Asked, settings: Settings, screen: Screen) -> None:
     """Measure curves and show them."""
-    from smidgen.evaluate.curves import DEPTHS, STREAMS, Asked, measure_curves
+    from smidgen.evaluate import curves
 
-    asked = Asked(tuple(depths or DEPTHS), tuple(streams or STREAMS))
+    points = curves.Asked(asked.depths or curves.DEPTHS, asked.streams or curves.STREAMS)
     with screen.progress() as progress:
-        found = measure_curves(
-            *models, asked=asked, threads=settings.threads, offline=settings.offline, progress=progress
+        found = curves.measure_curves(
+            *models, asked=points, threads=settings.threads, offline=settings.offline, progress=progress
         )
     screen.result({"models": [each.to_dict() for each in found]}, lambda: _show(screen, found))
 

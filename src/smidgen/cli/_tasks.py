@@ -8,30 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smidgen.cli.options import Group
 from smidgen.errors import InvalidInput
 
 if TYPE_CHECKING:
     from smidgen.cli.options import Settings
     from smidgen.cli.screen import Screen
+    from smidgen.evaluate.respondents import Engine
     from smidgen.evaluate.tasks import Exam, TaskScore
 
-TaskFile = Annotated[
-    list[str] | None,
-    typer.Option("--task-file", metavar="FILE", help="Its labelled rows, JSONL or CSV; one for each --task."),
-]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N rows of each task.")]
-FewShot = Annotated[
-    int | None,
-    typer.Option("--few-shot", metavar="K", help="Worked examples before each question.", show_default="the task's"),
-]
-FewShotFile = Annotated[
-    list[str] | None,
-    typer.Option("--few-shot-file", metavar="FILE", help="Rows of worked examples; one for each --task."),
-]
-AllowCodeExecution = Annotated[
-    bool,
-    typer.Option("--allow-code-execution", help="Run what a model programs also where nothing keeps it from harm."),
-]
+_PANEL = "Tasks"
 
 
 @dataclass(frozen=True)
@@ -44,26 +30,103 @@ class Asked:
         examples: One for each, or none.
         limit: Rows of each.
         shots: Worked examples before each question.
+        images: Folder of the images that rows name; that of the rows where None.
         allow_code_execution: Whether generated programs may run where nothing holds them.
     """
 
     tasks: tuple[str, ...]
     files: tuple[str, ...]
-    examples: tuple[str, ...]
-    limit: int | None
-    shots: int | None
+    examples: tuple[str, ...] = ()
+    limit: int | None = None
+    shots: int | None = None
+    images: str | None = None
     allow_code_execution: bool = False
 
+    @property
+    def any(self) -> bool:
+        """Whether a task is asked for at all."""
+        return bool(self.tasks or self.files)
 
-def show(models: Sequence[str], against: str | None, asked: Asked, settings: Settings, screen: Screen) -> None:
+
+def asked(
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task", "--tasks", metavar="NAME", help="Score a task; may be repeated.", rich_help_panel=_PANEL
+        ),
+    ] = None,
+    task_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task-file",
+            metavar="FILE",
+            help="Its labelled rows, JSONL, JSON or CSV; one for each --task.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", help="The first N rows of each task.", rich_help_panel=_PANEL),
+    ] = None,
+    few_shot: Annotated[
+        int | None,
+        typer.Option(
+            "--few-shot",
+            metavar="K",
+            help="Worked examples before each question.",
+            show_default="the task's",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    few_shot_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--few-shot-file",
+            metavar="FILE",
+            help="Rows of worked examples; one for each --task.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="Where the images lie that rows name.",
+            show_default="the rows' folder",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    allow_code_execution: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code-execution",
+            help="Run what a model programs also where nothing keeps it from harm.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+) -> Asked:
+    """Gather the options of tasks."""
+    rows, shown = tuple(task_file or ()), tuple(few_shot_file or ())
+    return Asked(tuple(task or ()), rows, shown, limit, few_shot, images, allow_code_execution)
+
+
+Options = Annotated[Asked, Group(asked)]
+
+
+def show(
+    models: Sequence[str], against: str | None, asked: Asked, engine: Engine, settings: Settings, screen: Screen
+) -> None:
     """Score models on tasks and show the scores."""
-    from smidgen.evaluate.tasks import measure_tasks
+    from smidgen.evaluate.respondents import measure_tasks
 
     exams = read_exams(asked)
     names = list(dict.fromkeys([*([against] if against else []), *models]))
     with screen.progress() as progress:
         found = {
-            name: measure_tasks(name, exams, threads=settings.threads, offline=settings.offline, progress=progress)
+            name: measure_tasks(
+                name, exams, engine=engine, threads=settings.threads, offline=settings.offline, progress=progress
+            )
             for name in names
         }
     source = found[against] if against else None
@@ -103,6 +166,7 @@ def read_exams(asked: Asked) -> list[Exam]:
             limit=asked.limit,
             shots=asked.shots,
             allow_code_execution=asked.allow_code_execution,
+            images=asked.images,
         )
         for task, file, each in zip(asked.tasks, asked.files, examples, strict=True)
     ]
@@ -122,8 +186,18 @@ def _print(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
         lines.append((row["model"], row["task"], f"{row['items']:,}", str(row["shots"]), figures, _difference(row)))
     screen.table(("model", "task", "questions", "examples", "scores", "against the source"), lines)
     for row in rows:
+        if "types" in row["details"]:
+            _print_types(screen, row)
         if row["cut"]:
             screen.warn(f"{row['model']}, {row['task']}: {row['cut']} prompts were too long and lost their beginning.")
+
+
+def _print_types(screen: Screen, row: dict[str, Any]) -> None:
+    """Show what was reached of each type of question."""
+    types: dict[str, dict[str, int]] = row["details"]["types"]
+    figures = [name for name in next(iter(types.values())) if name != "items"]
+    lines = [(kind, *(f"{found[name]:,}" for name in ("items", *figures))) for kind, found in types.items()]
+    screen.table(("type", "questions", *figures), lines, title=f"{row['model']}, {row['task']}")
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import Settings
+from smidgen.cli.options import Group, Settings
 from smidgen.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -17,53 +17,75 @@ if TYPE_CHECKING:
 
 _PANEL = "Weaknesses"
 
-Wanted = Annotated[
-    bool, typer.Option("--weaknesses", help="Look for the known weaknesses instead.", rich_help_panel=_PANEL)
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--weakness", metavar="NAME", help="Only this one; may be repeated.", rich_help_panel=_PANEL),
-]
-TrainedOn = Annotated[
-    str | None,
-    typer.Option(
-        "--trained-on",
-        metavar="DATA",
-        help="What it was trained on, to tell what it learnt by heart.",
-        show_default="the built-in text, where --text is not said",
-        rich_help_panel=_PANEL,
-    ),
-]
-Longest = Annotated[
-    int, typer.Option("--longest", metavar="N", help="Most tokens of context that are tried.", rich_help_panel=_PANEL)
-]
-Keep = Annotated[
-    bool,
-    typer.Option(
-        "--keep",
-        help="Look beside the source of made folders, and write what is found into their receipts and reports.",
-        rich_help_panel=_PANEL,
-    ),
-]
-
 
 @dataclass(frozen=True)
 class Asked:
     """What the options say.
 
     Attributes:
+        wanted: Whether any are looked for.
         only: Names of weaknesses; all where empty.
-        texts: Data of the domain.
         trained_on: What the model was trained on.
-        windows: Windows of each text.
         longest: Most tokens of context.
+        keep: Whether what is found is written into receipts and reports.
+        texts: Data of the domain.
+        windows: Windows of each text.
     """
 
-    only: tuple[str, ...]
-    texts: tuple[str, ...]
-    trained_on: str | None
-    windows: int
-    longest: int
+    wanted: bool
+    only: tuple[str, ...] = ()
+    trained_on: str | None = None
+    longest: int = 4096
+    keep: bool = False
+    texts: tuple[str, ...] = ()
+    windows: int = 8
+
+
+def asked(
+    weaknesses: Annotated[
+        bool, typer.Option("--weaknesses", help="Look for the known weaknesses instead.", rich_help_panel=_PANEL)
+    ] = False,
+    weakness: Annotated[
+        list[str] | None,
+        typer.Option("--weakness", metavar="NAME", help="Only this one; may be repeated.", rich_help_panel=_PANEL),
+    ] = None,
+    trained_on: Annotated[
+        str | None,
+        typer.Option(
+            "--trained-on",
+            metavar="DATA",
+            help="What it was trained on, to tell what it learnt by heart.",
+            show_default="the built-in text, where --text is not said",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    longest: Annotated[
+        int,
+        typer.Option("--longest", metavar="N", help="Most tokens of context that are tried.", rich_help_panel=_PANEL),
+    ] = 4096,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Look beside the source of made folders, and write what is found into their receipts and reports.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+) -> Asked:
+    """Gather the options of weaknesses."""
+    only = tuple(weakness or ())
+    return Asked(weaknesses or bool(only) or keep, only, trained_on, longest, keep)
+
+
+Options = Annotated[Asked, Group(asked)]
+
+
+def look(models: Sequence[str], against: str | None, asked: Asked, settings: Settings, screen: Screen) -> None:
+    """Look for weaknesses; show what was found, and keep it where that was asked for."""
+    if asked.keep:
+        keep(models, asked, settings, screen)
+    else:
+        show(models, against, asked, settings, screen)
 
 
 def keep(folders: Sequence[str], asked: Asked, settings: Settings, screen: Screen) -> None:

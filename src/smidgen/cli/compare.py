@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smidgen.cli import _tasks
-from smidgen.cli.options import Settings
+from smidgen.cli.options import Group, Settings
 from smidgen.cli.screen import Screen, print_json
 from smidgen.errors import ItemsFailed
 
@@ -18,27 +19,24 @@ if TYPE_CHECKING:
 _LONGEST = 400  # characters of an answer that the terminal shows
 
 
-def command(
-    models: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL...", help="Names, folders, .gguf files or http://host:11434/model."),
-    ],
-    settings: Settings,
-    prompts: Annotated[
-        str | None,
-        typer.Option("--prompts", metavar="FILE", help="Prompts (.jsonl, .csv, .txt).", show_default="built-in"),
-    ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option("--task", "--tasks", metavar="NAME", help="Score a task; may be repeated.")
-    ] = None,
-    task_file: _tasks.TaskFile = None,
-    limit: _tasks.Limit = None,
-    few_shot: _tasks.FewShot = None,
-    few_shot_file: _tasks.FewShotFile = None,
-    allow_code_execution: _tasks.AllowCodeExecution = False,
-    judge: Annotated[
-        str | None, typer.Option("--judge", metavar="MODEL", help="Let a model compare the answers, in both orders.")
-    ] = None,
+_Models = Annotated[
+    list[str],
+    typer.Argument(metavar="MODEL...", help="Names, folders, .gguf files or http://host:11434/model."),
+]
+_Prompts = Annotated[
+    str | None,
+    typer.Option("--prompts", metavar="FILE", help="Prompts (.jsonl, .csv, .txt).", show_default="built-in"),
+]
+_Judge = Annotated[
+    str | None, typer.Option("--judge", metavar="MODEL", help="Let a model compare the answers, in both orders.")
+]
+_Output = Annotated[
+    list[str] | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write a report: .html, .md, .csv, .json; may be repeated."),
+]
+
+
+def asked(
     text: Annotated[
         list[str] | None,
         typer.Option("--text", metavar="FILE", help="Text to foretell; may be repeated.", show_default="built-in"),
@@ -51,15 +49,25 @@ def command(
     weaknesses: Annotated[
         bool, typer.Option("--weaknesses", help="Look for the known weaknesses as well; takes long.")
     ] = False,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write a report: .html, .md, .csv, .json; may be repeated."
-        ),
-    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew, and say how the figures moved since last time.")
     ] = False,
+) -> Any:
+    """Gather how models are compared."""
+    from smidgen.evaluate.compare import CompareSetting
+
+    return CompareSetting(tuple(text or ()), windows, rounds, tokens, weaknesses=weaknesses, fresh=fresh)
+
+
+def command(
+    models: _Models,
+    settings: Settings,
+    *,
+    prompts: _Prompts = None,
+    judge: _Judge = None,
+    setting: Annotated[Any, Group(asked)],
+    output: _Output = None,
+    tasks: _tasks.Options,
 ) -> None:
     """Compare models: answers side by side, speed, quality, size, and which one to take.
 
@@ -68,32 +76,19 @@ def command(
 
     For example: smidgen compare smollm2:135m gemma3:270m --output report.html
     """
-    from smidgen.evaluate.compare import CompareSetting, compare
+    from smidgen.evaluate.compare import compare
     from smidgen.evaluate.comparing.writing import check_output, write
 
-    screen = Screen(settings.json, settings.quiet)
-    rows, shown = tuple(task_file or ()), tuple(few_shot_file or ())
-    asked = _tasks.Asked(tuple(task or ()), rows, shown, limit, few_shot, allow_code_execution)
-    files = [Path(name).expanduser() for name in output or ()]
+    screen, files = Screen(settings.json, settings.quiet), [Path(name).expanduser() for name in output or ()]
     for path in files:
         check_output(path)
-    setting = CompareSetting(
-        texts=tuple(text or ()),
-        windows=windows,
-        rounds=rounds,
-        tokens=tokens,
-        seed=settings.seed,
-        max_memory=settings.max_memory,
-        weaknesses=weaknesses,
-        fresh=fresh,
-    )
     with screen.progress() as progress:
         found = compare(
             *models,
             prompts=prompts,
-            tasks=_tasks.read_exams(asked),
+            tasks=_tasks.read_exams(tasks),
             judge=judge,
-            setting=setting,
+            setting=replace(setting, seed=settings.seed, max_memory=settings.max_memory),
             threads=settings.threads,
             offline=settings.offline,
             progress=progress,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,16 +12,17 @@ import typer
 from smidgen.cli import _curves, _tasks, _weaknesses
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, ReferenceNotFound
 
 if TYPE_CHECKING:
     from smidgen.evaluate.measure import Measurement
+    from smidgen.evaluate.respondents import Engine
     from smidgen.evaluate.speed import Speed
 
 
 _Models = Annotated[
     list[str],
-    typer.Argument(metavar="MODEL...", help="Names, made folders, .gguf files or, with --curves, addresses."),
+    typer.Argument(metavar="MODEL...", help="Names, made folders, .gguf files, addresses of servers."),
 ]
 _Against = Annotated[str | None, typer.Option("--against", metavar="MODEL", help="The model they were made from.")]
 _Text = Annotated[
@@ -33,34 +35,32 @@ _Activations = Annotated[
     str | None,
     typer.Option("--activations", metavar="NAME", help="Format to round what every layer reads to, in torch."),
 ]
-_Task = Annotated[
-    list[str] | None, typer.Option("--task", metavar="NAME", help="Score a task instead; may be repeated.")
+_Engine = Annotated[
+    str,
+    typer.Option("--engine", metavar="NAME", help="What answers tasks: llama_cpp, or torch in float32."),
+]
+_Price = Annotated[
+    float | None,
+    typer.Option(
+        "--price", metavar="AMOUNT", help="Price of this machine per hour, to say what a million tokens cost."
+    ),
 ]
 
 
 def command(
     models: _Models,
     settings: Settings,
+    *,
     against: _Against = None,
     text: _Text = None,
     windows: _Windows = 8,
     speed: _Speed = True,
+    price: _Price = None,
     activations: _Activations = None,
-    task: _Task = None,
-    task_file: _tasks.TaskFile = None,
-    limit: _tasks.Limit = None,
-    few_shot: _tasks.FewShot = None,
-    few_shot_file: _tasks.FewShotFile = None,
-    allow_code_execution: _tasks.AllowCodeExecution = False,
-    weaknesses: _weaknesses.Wanted = False,
-    weakness: _weaknesses.Only = None,
-    trained_on: _weaknesses.TrainedOn = None,
-    longest: _weaknesses.Longest = 4096,
-    keep: _weaknesses.Keep = False,
-    curves: _curves.Wanted = False,
-    depth: _curves.Depths = None,
-    streams: _curves.Streams = None,
-    price: _curves.Price = None,
+    engine: _Engine = "auto",
+    tasks: _tasks.Options,
+    weak: _weaknesses.Options,
+    curves: _curves.Options,
 ) -> None:
     """Measure models on this machine: how good, how fast, how large.
 
@@ -68,35 +68,30 @@ def command(
     --activations alone it is compared with itself: --activations integer:group=0 tells what 8-bit activations cost.
 
     With --task the models answer labelled questions instead (arc, hellaswag, mmlu …, or your own rows), with the
-    prompts of lm-evaluation-harness; answers are kept, so that a stopped run goes on.
+    prompts of lm-evaluation-harness; answers are kept, so that a stopped run goes on. Models behind a server
+    (http://host:11434/llama3.2:1b) can be asked tasks whose answers are written.
 
     With --weaknesses they are searched for what small models are known to be bad at: facts far back in a text or a
     conversation, noise, other domains, skills lost against the source, training text learnt by heart, endless loops.
 
     With --curves speed is measured with more and more in the context and with several answers at once, also of a
-    model behind a server (http://host:11434/llama3.2:1b).
+    model behind a server.
     """
     from smidgen.evaluate.measure import measure
 
-    screen = Screen(settings.json, settings.quiet)
-    if task or task_file:
-        files, shown = tuple(task_file or ()), tuple(few_shot_file or ())
-        asked = _tasks.Asked(tuple(task or ()), files, shown, limit, few_shot, allow_code_execution)
-        return _tasks.show(models, against, asked, settings, screen)
-    if weaknesses or weakness or keep:
-        sought = _weaknesses.Asked(tuple(weakness or ()), tuple(text or ()), trained_on, windows, longest)
-        if keep:
-            return _weaknesses.keep(models, sought, settings, screen)
-        return _weaknesses.show(models, against, sought, settings, screen)
-    if curves or depth or streams:
-        return _curves.show(models, depth, streams, settings, screen)
-    if price is not None and not 0 < price < math.inf:
-        raise InvalidInput(f"A price of {price:g} per hour is not possible.", remedy="Give a number above 0.")
+    screen, texts = Screen(settings.json, settings.quiet), tuple(text or ())
+    if tasks.any:
+        return _tasks.show(models, against, tasks, _known(engine), settings, screen)
+    if weak.wanted:
+        return _weaknesses.look(models, against, replace(weak, texts=texts, windows=windows), settings, screen)
+    if curves.wanted:
+        return _curves.show(models, curves, settings, screen)
+    _require_possible(price)
     with screen.progress() as progress:
         measured = measure(
             *models,
             against=against,
-            texts=text or (),
+            texts=texts,
             windows=windows,
             speed=speed,
             activations=activations,
@@ -105,10 +100,20 @@ def command(
             progress=progress,
         )
     costs = [None if price is None or each.speed is None else each.speed.cost(price) for each in measured]
-    models_data = [
-        each.to_dict() | {"cost_per_million_tokens": cost} for each, cost in zip(measured, costs, strict=True)
-    ]
-    screen.result({"against": against, "models": models_data}, lambda: _show(screen, measured, costs))
+    rows = [each.to_dict() | {"cost_per_million_tokens": cost} for each, cost in zip(measured, costs, strict=True)]
+    screen.result({"against": against, "models": rows}, lambda: _show(screen, measured, costs))
+
+
+def _known(engine: str) -> Engine:
+    known: dict[str, Engine] = {"auto": "auto", "llama_cpp": "llama_cpp", "torch": "torch"}
+    if engine not in known:
+        raise ReferenceNotFound.among("engine that answers tasks", engine, list(known))
+    return known[engine]
+
+
+def _require_possible(price: float | None) -> None:
+    if price is not None and not 0 < price < math.inf:
+        raise InvalidInput(f"A price of {price:g} per hour is not possible.", remedy="Give a number above 0.")
 
 
 def _show(screen: Screen, measured: Sequence[Measurement], costs: Sequence[float | None]) -> None:

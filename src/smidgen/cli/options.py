@@ -119,6 +119,17 @@ def everywhere(
     )
 
 
+@dataclass(frozen=True)
+class Group:
+    """Options that belong together, as a command takes them: ``Annotated[Asked, Group(asked)]``.
+
+    Attributes:
+        read: Takes the options, each as a parameter of its own, and returns what they ask for together.
+    """
+
+    read: Callable[..., Any]
+
+
 def is_given(context: typer.Context, name: str) -> bool:
     """Say whether an option was written on the command line, so that its default can differ between commands."""
     source = context.get_parameter_source(name)
@@ -126,7 +137,7 @@ def is_given(context: typer.Context, name: str) -> bool:
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `everywhere`, passed to it as one ``settings``.
+    """Give a command the options of `everywhere`, passed to it as one ``settings``, and those of every `Group`.
 
     The process is prepared before the command begins. A command without a parameter ``settings`` is returned as
     it is.
@@ -135,7 +146,14 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     if "settings" not in own:
         return command
     shared = inspect.signature(everywhere, eval_str=True).parameters
-    mine = [each for name, each in own.items() if name != "settings"]
+    groups = {name: group for name, each in own.items() if (group := _group(each)) is not None}
+    members = {name: inspect.signature(group.read, eval_str=True).parameters for name, group in groups.items()}
+    mine = [
+        each
+        for name, written in own.items()
+        if name != "settings"
+        for each in (members[name].values() if name in groups else (written,))
+    ]
     both = [*mine, *_without_taken(mine, list(shared.values()))]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in both]
 
@@ -143,11 +161,19 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     def prepared(**values: Any) -> Any:
         settings = everywhere(**{name: values.pop(name) for name in shared})
         prepare_process(settings)
+        for name, group in groups.items():
+            values[name] = group.read(**{each: values.pop(each) for each in members[name]})
         return command(settings=settings, **values)
 
     prepared.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     prepared.__annotations__ = {each.name: each.annotation for each in parameters}
     return prepared
+
+
+def _group(parameter: inspect.Parameter) -> Group | None:
+    """Return the group of options that a parameter stands for; None where it is an option itself."""
+    details = getattr(parameter.annotation, "__metadata__", ())
+    return next((each for each in details if isinstance(each, Group)), None)
 
 
 def _without_taken(own: list[inspect.Parameter], shared: list[inspect.Parameter]) -> list[inspect.Parameter]:

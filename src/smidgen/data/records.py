@@ -11,7 +11,7 @@ from smidgen import registry
 from smidgen.data.readers import __name__ as READERS
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 
-SUFFIXES = (".jsonl", ".csv")
+SUFFIXES = (".jsonl", ".json", ".csv")
 """Files that records are read from."""
 
 

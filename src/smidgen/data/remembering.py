@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,14 +41,18 @@ class Notebook:
 
     def keep(self, key: str, answer: Any) -> None:
         """Add an answer, plain data for JSON."""
+        self.keep_all({key: answer})
+
+    def keep_all(self, answers: Mapping[str, Any]) -> None:
+        """Add several answers in one go."""
         try:
             with open(self.path, "a", encoding="ascii") as file:
-                file.write(json.dumps([key, answer]) + "\n")
+                file.write("".join(json.dumps(pair) + "\n" for pair in answers.items()))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise writing_error(self.path, error) from error
-        self.known[key] = answer
+        self.known |= answers
 
 
 class RememberingWriter:

@@ -114,7 +114,7 @@ class Ocr:
 
 def _words(found: Any, skew: float, size: tuple[int, int]) -> list[Word]:
     words: list[Word] = []
-    for line in found.word_results or ():
+    for line in () if found.boxes is None else found.word_results:
         for text, score, corners in line:
             if text.strip():
                 words.append(Word(text.strip(), _box(corners), _straightened(corners, skew, size), float(score)))

@@ -9,6 +9,8 @@ from smidgen.evaluate.benchmarks._benchmark import Answer, Question
 from smidgen.inference.branches import shared_beginning
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from smidgen.inference.engine import Engine
     from smidgen.inference.scoring import PromptScorer
 
@@ -94,13 +96,46 @@ class Writing:
 
     def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions that all stand behind the same text."""
-        return [Answer(text=self._write(f"{before}{question.prompts[0]}", question.message)) for question in questions]
+        return [Answer(text=self._write(f"{before}{question.prompts[0]}", question)) for question in questions]
 
-    def _write(self, prompt: str, message: bool) -> str:
+    def _write(self, prompt: str, question: Question) -> str:
+        from smidgen.inference import images
         from smidgen.inference.engine import Message
 
-        if message:
-            chunks = self._engine.chat([Message("user", prompt)], self._options)
+        if question.message:
+            seen = tuple(map(images.read, question.images))
+            chunks = self._engine.chat([Message("user", prompt, seen)], self._options)
         else:
             chunks = self._engine.complete(prompt, self._options)
         return "".join(chunk.text for chunk in chunks)
+
+
+class Reading:
+    """Answers with the words that stand in a question's images, whatever the question is; no model takes part.
+
+    Args:
+        threads: Threads to compute with.
+
+    Raises:
+        MissingExtra: The packages that read documents are not installed.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        from smidgen.documents.ocr import Ocr
+
+        self._ocr = Ocr(threads)
+
+    def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions that all stand behind the same text."""
+        return [Answer(text="\n".join(map(self._read, question.images))) for question in questions]
+
+    def _read(self, path: Path) -> str:
+        import io
+
+        from PIL import Image
+
+        from smidgen.inference import images
+
+        with Image.open(io.BytesIO(images.read(path))) as image:
+            words = self._ocr.read(image.convert("RGB"))[-1]
+        return " ".join(word.text for word in words)

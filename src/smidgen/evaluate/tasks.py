@@ -7,11 +7,11 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -19,7 +19,7 @@ from smidgen.data.records import Record, read_records
 from smidgen.data.remembering import Notebook
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.evaluate import benchmarks
-from smidgen.evaluate.answering import Answering, Likelihoods, Writing
+from smidgen.evaluate.answering import Answering
 from smidgen.evaluate.benchmarks._benchmark import Answer, Benchmark, Question
 from smidgen.evaluate.tally import standard_error
 from smidgen.progress import Event, Progress, silent, track
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 SEED = 1234
 """Seed with which lm-evaluation-harness draws worked examples."""
 
-LONGEST_CONTEXT = 4096
-"""Most tokens of a prompt with its ending; longer ones lose their beginning."""
-
-_TOGETHER = 16  # questions asked at a time, then kept
+_TOGETHER = 16  # questions asked at a time, then kept; an answer that is written is kept as it comes
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,7 @@ def read_exam(
     limit: int | None = None,
     shots: int | None = None,
     allow_code_execution: bool = False,
+    images: Path | str | None = None,
 ) -> Exam:
     """Read a task's questions.
 
@@ -133,9 +131,10 @@ def read_exam(
         limit: At most so many questions, the first ones of the file.
         shots: Worked examples before each question; the task's own number where None.
         allow_code_execution: Run generated programs also where this system cannot keep them from harm.
+        images: Folder of the images that rows name; the file's own where None.
 
     Raises:
-        ReferenceNotFound: There is no such task or file; the message says what file to give.
+        ReferenceNotFound: There is no such task, file or image; the message says what to give.
         InvalidInput: A row is malformed, or examples are wanted and not given.
         Unsupported: The task runs programs, and nothing would hold them here.
     """
@@ -152,6 +151,9 @@ def read_exam(
         if not asked:
             raise InvalidInput(f"{file} has no row of the part that {task} asks ({benchmark.source}).")
         questions = [benchmark.question(record) for record in asked[:limit]]
+    if benchmark.shows_images:
+        folder = Path(file).expanduser().parent if images is None else Path(images).expanduser()
+        questions = [_with_images(*pair, folder) for pair in zip(questions, asked, strict=False)]
     pool: list[Question] = []
     if shots:
         if examples is None:
@@ -181,12 +183,12 @@ def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progr
     total, stage = len(keys), f"{exam.task} with {model}"
     progress(Event(stage, total - len(open_ones), total, "questions"))
     done = total - len(open_ones)
+    together = 1 if exam.benchmark.writes else _TOGETHER
     for before, numbers in _alike(exam, open_ones).items():
-        for begin in range(0, len(numbers), _TOGETHER):
-            part = numbers[begin : begin + _TOGETHER]
+        for begin in range(0, len(numbers), together):
+            part = numbers[begin : begin + together]
             answers = answering.answer(before, [exam.questions[number] for number in part])
-            for number, answer in zip(part, answers, strict=True):
-                notebook.keep(keys[number], asdict(answer))
+            notebook.keep_all({keys[number]: asdict(answer) for number, answer in zip(part, answers, strict=True)})
             done += len(part)
             progress(Event(stage, done, total, "questions"))
     answers = [_answer(notebook.known[key]) for key in keys]
@@ -205,106 +207,34 @@ def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progr
     )
 
 
-def measure_tasks(
-    model: str,
-    exams: Sequence[Exam],
-    *,
-    threads: int | None = None,
-    offline: bool = False,
-    cache: Path | None = None,
-    progress: Progress = silent,
-) -> list[TaskScore]:
-    """Score a model on tasks, through the engine that users get.
-
-    Args:
-        model: A name, a folder or a ``.gguf`` file.
-        exams: The questions, as `read_exam` returns them.
-        threads: Threads to compute with; the physical cores where None.
-        offline: Take only what is on this machine.
-        cache: Folder that keeps answers; ``scores`` in the store where None.
-        progress: Receives reports.
-
-    Raises:
-        ReferenceNotFound: There is no such model.
-        EngineFailed: The engine refuses the file.
-
-    Example:
-        (score,) = measure_tasks("smollm2:135m", [read_exam("arc", "ARC-Easy-Test.jsonl", limit=200)])
-        print(score.figures["acc_norm"])
-    """
-    from smidgen.evaluate.measure import find_facts
-    from smidgen.models.store import default_root
-
-    facts = find_facts(model, "auto", offline, progress)
-    context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
-    notebook = Notebook((cache or default_root() / "scores") / f"{_identity(facts.path, facts.depth, context)}.jsonl")
-    with _Opened(facts.path, facts.depth, threads, context) as opened:
-        return [take(exam, model, _Lazily(opened, exam.benchmark), notebook, progress) for exam in exams]
-
-
-class _Opened:
-    """A model, loaded at most once at a time: as scorer or as writer, whichever was asked for last."""
-
-    def __init__(self, path: Path, depth: int | None, threads: int | None, context: int) -> None:
-        self.path, self.depth, self.threads, self.context = path, depth, threads, context
-        self._stack = ExitStack()
-        self._kind: tuple[Any, ...] = ()
-        self._answering: Answering | None = None
-
-    def answering(self, benchmark: Benchmark) -> Answering:
-        """Return what answers a benchmark's questions."""
-        kind = (benchmark.writes, benchmark.stops)
-        if self._answering is None or kind != self._kind:
-            self._stack.close()
-            self._kind, self._answering = kind, self._writing(*kind) if benchmark.writes else self._likelihoods()
-        return self._answering
-
-    def _likelihoods(self) -> Answering:
-        from smidgen.inference.scoring import PromptScorer, Subject
-
-        subject = Subject(self.path, depth=self.depth)
-        scorer = PromptScorer(subject, threads=self.threads, context=self.context)
-        return Likelihoods(self._stack.enter_context(scorer))
-
-    def _writing(self, tokens: int, stops: tuple[str, ...]) -> Answering:
-        from smidgen.inference.engine import open_engine
-
-        engine = open_engine(self.path, threads=self.threads, context=self.context, depth=self.depth)
-        return Writing(self._stack.enter_context(engine), tokens, stops)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-
-class _Lazily:
-    """Opens the model when the first question is asked that nothing is kept of, and counts what was cut."""
-
-    def __init__(self, opened: _Opened, benchmark: Benchmark) -> None:
-        self._opened, self._benchmark = opened, benchmark
-        self.cut = 0
-
-    def answer(self, before: str, questions: Sequence[Question]) -> list[Answer]:
-        """Answer questions that all stand behind the same text."""
-        answering = self._opened.answering(self._benchmark)
-        earlier = getattr(answering, "cut", 0)
-        answers = answering.answer(before, questions)
-        self.cut += getattr(answering, "cut", 0) - earlier
-        return answers
-
-
 def _records(benchmark: Benchmark, task: str, file: Path | str) -> tuple[Record, ...]:
     try:
         return read_records(file)
     except ReferenceNotFound as error:
         raise ReferenceNotFound(
             error.message,
-            remedy=f"The task {task} takes a JSONL or CSV file with {benchmark.expects} (public: {benchmark.source}).",
+            remedy=f"The task {task} takes a JSONL, JSON or CSV file with {benchmark.expects} "
+            f"(public: {benchmark.source}).",
         ) from None
+
+
+def _with_images(question: Question, record: Record, folder: Path) -> Question:
+    """Return a question with the files of its images, which lie within a folder.
+
+    Raises:
+        ReferenceNotFound: One is not there.
+        InvalidInput: One lies elsewhere.
+    """
+    files = tuple(folder / name for name in question.images)
+    for name, file in zip(question.images, files, strict=True):
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise record.error(f"names the image {str(name)!r}, which does not lie within {folder}")
+        if not file.is_file():
+            raise ReferenceNotFound(
+                f"{record.place} names the image {str(name)!r}, which is not in {folder}.",
+                remedy="Give the folder that such paths begin in: --images FOLDER.",
+            )
+    return replace(question, images=files)
 
 
 def _require_sandbox(task: str) -> None:
@@ -385,14 +315,10 @@ def _key(exam: Exam, number: int) -> str:
     question, benchmark = exam.questions[number], exam.benchmark
     asked = [exam.before[number], question.prompts, question.endings, benchmark.writes, benchmark.stops]
     asked += ["message"] if question.message else []
+    asked += [_digest(image) for image in question.images]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _identity(path: Path, depth: int | None, context: int) -> str:
-    """Name what answers: the files as they are now, and the versions of what runs them."""
-    from importlib.metadata import version
-
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    engines = [version(name) for name in ("xllamacpp", "torch", "transformers")]
-    return hashlib.sha256(json.dumps([states, depth, context, engines]).encode()).hexdigest()[:32]
+@cache
+def _digest(image: Path) -> str:
+    return hashlib.sha256(image.read_bytes()).hexdigest()

@@ -123,6 +123,21 @@ def data_address(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
+def parts(text: str, images: Sequence[bytes]) -> str | list[dict[str, Any]]:
+    """Return a turn's content as OpenAI's routes take it: a text, or the images and then the text.
+
+    Example:
+        >>> parts("Hello", ())
+        'Hello'
+        >>> [part["type"] for part in parts("What is it?", [b"PNG"])]
+        ['image_url', 'text']
+    """
+    if not images:
+        return text
+    seen = [{"type": "image_url", "image_url": {"url": data_address(image)}} for image in images]
+    return [*seen, {"type": "text", "text": text}]
+
+
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image]:
     """Open an image without unpacking it; one at a time, so that many at once do not fill the memory."""

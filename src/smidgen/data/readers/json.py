@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smidgen.data.readers._shapes import rows_from
 from smidgen.data.readers._text import read_text
@@ -18,6 +20,10 @@ class Json:
 
     def read(self, path: Path) -> tuple[tuple[Row, ...], tuple[str, ...]]:
         """Read the rows of one file, and warnings."""
+        return rows_from(self.records(path), path.name)
+
+    def records(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Read every row's place and its fields as they stand."""
         remedy = "Write one array of objects; for one object per line name the file .jsonl."
         try:
             value = json.loads(read_text(path))
@@ -29,4 +35,4 @@ class Json:
             raise DamagedFile(f"{path} is nested too deeply.", remedy=remedy) from None
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise InvalidInput(f"{path} is not an array of objects.", remedy=remedy)
-        return rows_from(((f"{path.name}, item {number}", item) for number, item in enumerate(value, 1)), path.name)
+        return ((f"{path.name}, item {number}", item) for number, item in enumerate(value, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Question:
         group: Questions of one group have the same examples.
         first_part: Count of the endings that belong to the first of two parts, where a question has two.
         message: Whether the prompt is put to the model as a message, in its chat template.
+        images: Files of the images that belong to the message.
     """
 
     prompts: tuple[str, ...]
@@ -40,6 +42,7 @@ class Question:
     group: str = ""
     first_part: int = 0
     message: bool = False
+    images: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Benchmark(abc.ABC):
         writes: Most tokens that the model may write; 0 where likelihoods are asked for.
         stops: Texts at which what the model writes ends.
         runs_programs: Whether what the model writes is run.
+        shows_images: Whether its questions come with images, which rows name within a folder.
         main: The figure that stands for all.
     """
 
@@ -79,6 +83,7 @@ class Benchmark(abc.ABC):
     writes: ClassVar[int] = 0
     stops: ClassVar[tuple[str, ...]] = ()
     runs_programs: ClassVar[bool] = False
+    shows_images: ClassVar[bool] = False
     main: ClassVar[str] = "acc"
 
     def prepared(self, records: Sequence[Record]) -> Self:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smidgen.errors import InvalidInput, OutOfResources, Unsupported
@@ -36,6 +37,7 @@ class Contestant:
         remote: What its server says; None for a model on this machine.
         context: Tokens of the context it is opened with.
         memory: Bytes that it takes once it is loaded, as estimated; 0 behind a server.
+        projector: A GGUF that turns images into what it reads.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Contestant:
     remote: RemoteFacts | None = None
     context: int = LONGEST_CONTEXT
     memory: int = 0
+    projector: Path | None = None
 
     @property
     def identity(self) -> str:
@@ -51,6 +54,7 @@ class Contestant:
         if self.facts is not None:
             known: list[Any] = [self.facts.sha256, self.facts.depth, self.context]
             known += [version(name) for name in ("xllamacpp", "torch", "transformers")]
+            known += [self.projector.stat().st_size] if self.projector else []
         else:
             known = [self.name, self.remote.to_dict() if self.remote else None]
         return hashlib.sha256(json.dumps([self.engine, *known]).encode()).hexdigest()[:24]
@@ -59,6 +63,11 @@ class Contestant:
     def chats(self) -> bool:
         """Whether prompts are laid out as a conversation; servers do that by themselves."""
         return self.facts is None or self.facts.chat_template
+
+    @property
+    def sees(self) -> bool:
+        """Whether it can be shown images; of a model behind a server only its answer tells."""
+        return self.projector is not None or self.remote is not None
 
     @property
     def subject(self) -> Subject | None:
@@ -75,7 +84,8 @@ class Contestant:
 
         if self.facts is None:
             return open_engine(self.name)
-        return open_engine(self.facts.path, threads=threads, context=self.context, depth=self.facts.depth)
+        given: dict[str, Any] = {"threads": threads, "context": self.context, "projector": self.projector}
+        return open_engine(self.facts.path, depth=self.facts.depth, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what reports say of it, as plain data."""
@@ -130,20 +140,22 @@ def _find(name: str, room: int, stated: bool, offline: bool, progress: Progress)
         return Contestant(name, "echo")
     from smidgen.evaluate.measure import facts_of
     from smidgen.export import runnable
+    from smidgen.inference.setup import Setup
 
     local = runnable.find(name, offline=offline, progress=progress)
     if local.kind != "gguf":  # a GGUF may have to be written of it, which loads it; the exact need follows
         _require_room(name, {"its weights": local.bytes}, room, stated)
-    facts = facts_of(local, "auto", progress)
+    facts, projector = facts_of(local, "auto", progress), Setup.of(local).projector
     context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
     parts = {
         "its weights": facts.bytes,
+        "its projector": projector.stat().st_size if projector else 0,
         f"keys and values of {context:,} tokens": context * _cache_bytes(facts),
         "the engine": WORKSPACE,
     }
     _require_room(name, parts, room, stated)
     engine: Literal["llama_cpp", "torch"] = "torch" if facts.path.is_dir() else "llama_cpp"
-    return Contestant(name, engine, facts, context=context, memory=sum(parts.values()))
+    return Contestant(name, engine, facts, context=context, memory=sum(parts.values()), projector=projector)
 
 
 def _behind_server(name: str, offline: bool) -> Contestant:

@@ -65,7 +65,7 @@ def write_exams(panel: Panel, contestant: Contestant, scoring: Scoring, progress
     """Score the tasks whose answers are written, with the model that has already been loaded for answering."""
     notebook, found = scoring.notebook(contestant), {}
     for number, exam in enumerate(scoring.exams):
-        if exam.benchmark.writes:
+        if exam.benchmark.writes and (contestant.sees or not exam.benchmark.shows_images):
             answering = _Written(panel, contestant, exam)
             found[number] = take(exam, contestant.name, answering, notebook, progress)
     return found
@@ -93,19 +93,20 @@ def score(contestant: Contestant, scoring: Scoring, written: dict[int, TaskScore
         progress: Receives reports.
     """
     likely = [number for number, exam in enumerate(scoring.exams) if not exam.benchmark.writes]
-    subject = contestant.subject
-    if subject is None:
+    unseen = [exam.task for exam in scoring.exams if exam.benchmark.shows_images and not contestant.sees]
+    notes = [f"It reads no images, so that {', '.join(unseen)} could not be measured."] if unseen else []
+    if contestant.subject is None:
         missing = ["texts" if scoring.texts else "", *(scoring.exams[number].task for number in likely)]
         named = ", ".join(filter(None, missing))
-        note = f"It gives no probabilities, so that {named} could not be measured." if named else ""
-        return Scores(tasks=written, notes=(note,) if note else ())
+        notes += [f"It gives no probabilities, so that {named} could not be measured."] if named else []
+        return Scores(tasks=written, notes=tuple(notes))
     notebook, found = scoring.notebook(contestant), dict(written)
     with ExitStack() as stack:
         opened = _Likely(contestant, scoring, stack)
         losses = tuple(_losses(opened, text, scoring, notebook, progress) for text in scoring.texts)
         for number in likely:
             found[number] = take(scoring.exams[number], contestant.name, opened, notebook, progress)
-    return Scores(losses, found)
+    return Scores(losses, found, tuple(notes))
 
 
 class _Likely:

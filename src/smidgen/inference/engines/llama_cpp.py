@@ -14,7 +14,7 @@ import httpx
 from smidgen.errors import EngineFailed, InvalidInput
 from smidgen.inference.engine import Chunk, Message, Metrics
 from smidgen.inference.events import read_events
-from smidgen.inference.images import data_address
+from smidgen.inference.images import parts
 from smidgen.inference.llama_server import (
     LlamaServer,
     ServerSettings,
@@ -95,7 +95,7 @@ class LlamaCpp:
         """Answer a conversation, laid out with the model's own chat template."""
         if not messages:
             raise InvalidInput("A conversation without messages has no answer.")
-        turns = [{"role": message.role, "content": _content(message)} for message in messages]
+        turns = [{"role": message.role, "content": parts(message.content, message.images)} for message in messages]
         request = {"messages": turns, "stream_options": {"include_usage": True}, **_fields(options)}
         return self._answer("/v1/chat/completions", request)
 
@@ -180,14 +180,6 @@ class LlamaCpp:
 
 def _fields(options: GenerationOptions) -> dict[str, Any]:
     return completion_fields(options) | {"cache_prompt": options.temperature > 0 and options.seed < 0}
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    """Return a turn's text, or with images its parts."""
-    if not message.images:
-        return message.content
-    seen = [{"type": "image_url", "image_url": {"url": data_address(image)}} for image in message.images]
-    return [*seen, {"type": "text", "text": message.content}]
 
 
 def _read_event(event: dict[str, Any]) -> tuple[str, Literal["stop", "length"] | None]:
