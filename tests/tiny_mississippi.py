@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-SIDE, PATCH, WIDTH, INNER, BLOCKS, HEADS = 56, 14, 32, 48, 2, 4
+SIDE, PATCH, WIDTH, INNER, BLOCKS, HEADS = 56, 14, 32, 64, 2, 4
 PLACES = (SIDE // PATCH // 2) ** 2
 """Tokens of a tile: four patches become one."""
 

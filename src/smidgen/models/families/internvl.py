@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
-from smidgen.models.vision import PLACE, Picture, Shown, Vision, pictures_of, tiles
+from smidgen.models.anatomy import Anatomy, Block, Projection
+from smidgen.models.families._internvl_names import PROJECTOR, own_names, published_names
+from smidgen.models.vision import PLACE, Picture, Shown, Vision, pictures_of, tiles, with_outputs
 from smidgen.models.vision.family import SeeingFamily, State
 
 if TYPE_CHECKING:
@@ -23,26 +24,10 @@ LANGUAGES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 NATIVE = "internvl"
 """The ``model_type`` of folders that transformers itself wrote."""
 
+PROJECTOR_WIDTH = "projector_width"
+"""Entry of the configuration that says how wide the projector is inside, where that is not the model's width."""
+
 TILES_AT_ONCE = 4
-
-TOWER, PROJECTOR = "vision_tower.", "multi_modal_projector."
-PROJECTED = {"0": "layer_norm", "1": "linear_1", "3": "linear_2"}
-RENAMED = (
-    ("embeddings.class_embedding", "embeddings.cls_token"),
-    ("embeddings.position_embedding", "embeddings.position_embeddings"),
-    ("embeddings.patch_embedding.", "embeddings.patch_embeddings.projection."),
-    ("encoder.layers.", "encoder.layer."),
-    (".attn.proj.", ".attention.projection_layer."),
-    (".attn.q_norm.", ".attention.q_norm."),
-    (".attn.k_norm.", ".attention.k_norm."),
-    (".norm1.", ".layernorm_before."),
-    (".norm2.", ".layernorm_after."),
-)
-"""Parts of names in published files and in transformers."""
-
-SCALES = {"ls1": "lambda_1", "ls2": "lambda_2"}
-FUSED = re.compile(r"(.*)\.attn\.qkv\.(weight|bias)")
-DIVIDED = re.compile(r"(.*)\.attention\.q_proj\.(weight|bias)")
 
 _KEPT = ("smidgen", "head_dim", "rope_parameters", "model_type", "architectures")
 """Entries of a language model's configuration that are written though the published one has none."""
@@ -84,16 +69,23 @@ class Internvl(SeeingFamily):
 
     def eyes(self, published: Mapping[str, Any], language: Any) -> Any:
         """Build transformers' ``InternVLModel`` without its language model."""
+        import torch
         from transformers import InternVLModel, LlamaConfig
 
         # A language model of no size stands in for the one that is a module of its own.
         none = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         counts = dict.fromkeys(("num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"), 1)
         nobody = LlamaConfig(hidden_size=language.hidden_size, **counts, **none)
+        nobody.hidden_size = published.get(PROJECTOR_WIDTH, language.hidden_size)
         config = self.native_config(published, nobody)
+        tower, config.vision_config = config.vision_config, type(config.vision_config)(num_hidden_layers=0)
+        config.vision_config.hidden_size = tower.hidden_size
         module: Any = InternVLModel(config)
-        module.language_model = None
-        _fit_heads(module.vision_tower)
+        module.config.vision_config, module.language_model = tower, None
+        module.vision_tower = self.build_tower(tower)
+        if nobody.hidden_size != language.hidden_size:
+            last = torch.nn.Linear(nobody.hidden_size, language.hidden_size)
+            module.multi_modal_projector.linear_2 = last
         return module
 
     def native_config(self, published: Mapping[str, Any], language: Any) -> Any:
@@ -135,7 +127,7 @@ class Internvl(SeeingFamily):
             elif short.startswith("lm_head."):
                 language[short] = value
             else:
-                eyes |= _own_names(short, value)
+                eyes |= own_names(short, value)
         return language, eyes
 
     def joined(self, published: Mapping[str, Any], language: State, eyes: State) -> State:
@@ -146,7 +138,7 @@ class Internvl(SeeingFamily):
             return state | {f"model.{name}": value for name, value in eyes.items()}
         state = {f"language_model.{name}": value for name, value in language.items()}
         for name, value in eyes.items():
-            state |= _published_names(name, value, eyes)
+            state |= published_names(name, value, eyes)
         return state
 
     def described(self, model: Model) -> dict[str, Any]:
@@ -163,7 +155,9 @@ class Internvl(SeeingFamily):
             described[name] = getattr(tower, name)
         if getattr(tower, "head_dim", None) is not None:
             described["head_dim"] = tower.head_dim
-        return published | {"vision_config": described}
+        inner = vision.module.multi_modal_projector.linear_1.out_features
+        own = {PROJECTOR_WIDTH: inner} if inner != model.config.hidden_size else {}
+        return published | {"vision_config": described} | own
 
     def grids(self, vision: Vision, size: tuple[int, int], count: int) -> list[tiles.Grid]:
         """Return the grids that an image is cut by, one after the other.
@@ -217,6 +211,37 @@ class Internvl(SeeingFamily):
 
         return numbered(tokenizer, templated(tokenizer, [(turn.role, spelled(turn)) for turn in turns]), turns)
 
+    def narrowed(self, vision: Vision, kept: torch.Tensor) -> Vision:
+        """Let the projector's last layer write these channels only; its hidden layer keeps its width."""
+        return with_outputs(vision, f"{PROJECTOR}linear_2", kept)
+
+    def build_tower(self, config: Any) -> Any:
+        """Build transformers' ``InternVLVisionModel``, of as many heads as there are."""
+        from transformers import InternVLVisionModel
+
+        own = copy.deepcopy(config)
+        if _has_own_heads(config):  # transformers builds only heads that make up the width
+            own.num_attention_heads = 1
+        tower: Any = InternVLVisionModel(own)
+        tower.config = config
+        _fit_heads(tower)
+        return tower
+
+    def tower_anatomy(self, config: Any) -> Anatomy:
+        """Name every part; layout as in transformers' ``InternVLVisionModel``."""
+        return Anatomy(
+            embedding="embeddings.patch_embeddings.projection",
+            head="layernorm",
+            tied=False,
+            final_norm="layernorm",
+            layers="encoder.layer",
+            rotary="embeddings",
+            blocks=tuple(_tower_block(config, index) for index in range(config.num_hidden_layers)),
+            hidden_size=config.hidden_size,
+            vocabulary_size=0,
+            context_length=0,
+        )
+
     def native(self, model: Model) -> Any:
         """Return transformers' ``InternVLForConditionalGeneration`` of a model, which shares its weights.
 
@@ -228,9 +253,10 @@ class Internvl(SeeingFamily):
 
         vision = model.vision
         assert vision is not None
-        config = self.native_config(self.described(model), model.config)
-        if hasattr(model.config, "smidgen") or _has_own_heads(config.vision_config):
-            raise Unsupported("transformers holds no InternVL whose blocks differ or whose tower lost heads.")
+        described = self.described(model)
+        config = self.native_config(described, model.config)
+        if hasattr(model.config, "smidgen") or _has_own_heads(config.vision_config) or PROJECTOR_WIDTH in described:
+            raise Unsupported("transformers holds no InternVL that lost width, heads of its tower, or parts unevenly.")
         with torch.device("meta"):
             whole: Any = InternVLForConditionalGeneration(config)
         eyes = dict(vision.module.named_parameters())
@@ -306,6 +332,23 @@ def _tower_config(given: Mapping[str, Any], published: Mapping[str, Any]) -> Any
     return config
 
 
+def _tower_block(config: Any, index: int) -> Block:
+    path = f"encoder.layer.{index}"
+    parts = {"query": "attention.q_proj", "key": "attention.k_proj", "value": "attention.v_proj"}
+    parts |= {"output": "attention.projection_layer", "up": "mlp.fc1", "down": "mlp.fc2"}
+    return Block(
+        index=index,
+        path=path,
+        projections={role: Projection(role, f"{path}.{module}") for role, module in parts.items()},
+        norms=(f"{path}.layernorm_before", f"{path}.layernorm_after"),
+        query_heads=config.num_attention_heads,
+        key_value_heads=config.num_attention_heads,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        neurons=config.intermediate_size,
+        norm_before={"attention_input": f"{path}.layernorm_before", "mlp_input": f"{path}.layernorm_after"},
+    )
+
+
 def _features_of(config: Any) -> dict[str, Any]:
     return {
         "vision_feature_layer": config.vision_feature_layer,
@@ -325,53 +368,12 @@ def _fit_heads(tower: Any) -> None:
 
     if not _has_own_heads(tower.config):
         return
-    own = copy.deepcopy(tower.config)
-    own.hidden_size = own.head_dim * own.num_attention_heads
+    heads, width = tower.config.num_attention_heads, tower.config.hidden_size
     for layer in tower.encoder.layer:
-        attention, width = type(layer.attention)(own), tower.config.hidden_size
+        own = copy.deepcopy(layer.attention.config)
+        own.num_attention_heads, own.hidden_size = heads, heads * tower.config.head_dim
+        attention = type(layer.attention)(own)
         for name in ("q_proj", "k_proj", "v_proj"):
             setattr(attention, name, torch.nn.Linear(width, own.hidden_size, bias=own.attention_bias))
         attention.projection_layer = torch.nn.Linear(own.hidden_size, width)
         layer.attention = attention
-
-
-def _own_names(name: str, value: torch.Tensor) -> State:
-    """Name a published weight of the eyes as transformers does."""
-    if name.startswith((TOWER, PROJECTOR)):
-        return {name: value}
-    if name.startswith("mlp1."):
-        _, number, rest = name.split(".")
-        return {f"{PROJECTOR}{PROJECTED.get(number, number)}.{rest}": value}
-    if not name.startswith("vision_model."):
-        return {name: value}
-    inner = name.removeprefix("vision_model.")
-    for published, own in RENAMED:
-        inner = inner.replace(published, own)
-    fused = FUSED.fullmatch(inner)
-    if fused is not None:
-        parts = zip("qkv", value.chunk(3), strict=True)
-        return {f"{TOWER}{fused[1]}.attention.{role}_proj.{fused[2]}": part.clone() for role, part in parts}
-    first, _, last = inner.rpartition(".")
-    return {f"{TOWER}{first}.{SCALES.get(last, last)}": value}
-
-
-def _published_names(name: str, value: torch.Tensor, eyes: State) -> State:
-    """Name a weight of the eyes as it is published; nothing where it is written with another."""
-    import torch
-
-    if name.startswith(PROJECTOR):
-        part, rest = name.removeprefix(PROJECTOR).split(".")
-        number = next(key for key, own in PROJECTED.items() if own == part)
-        return {f"mlp1.{number}.{rest}": value}
-    inner = name.removeprefix(TOWER)
-    divided = DIVIDED.fullmatch(inner)
-    if divided is not None:
-        parts = [eyes[f"{TOWER}{divided[1]}.attention.{role}_proj.{divided[2]}"] for role in "qkv"]
-        inner, value = f"{divided[1]}.attn.qkv.{divided[2]}", torch.cat(parts)
-    elif ".attention.k_proj." in inner or ".attention.v_proj." in inner:
-        return {}
-    for published, own in RENAMED:
-        inner = inner.replace(own, published)
-    first, _, last = inner.rpartition(".")
-    scales = {own: published for published, own in SCALES.items()}
-    return {f"vision_model.{first}.{scales.get(last, last)}": value}

@@ -78,6 +78,31 @@ class Vision:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 
+def with_outputs(vision: Vision, path: str, kept: torch.Tensor) -> Vision:
+    """Return eyes of which one linear layer writes some of its channels only.
+
+    Args:
+        vision: The eyes; they stay as they were.
+        path: The layer's path in their module.
+        kept: The channels, int64 ``[keep]``.
+    """
+    import copy
+    from dataclasses import replace
+
+    import torch
+
+    parent, _, name = path.rpartition(".")
+    module, before = copy.deepcopy(vision.module), vision.module.get_submodule(path)
+    after: Any = torch.nn.Linear(before.in_features, len(kept), bias=before.bias is not None, device="meta")
+    for part in ("weight", "bias"):
+        if getattr(before, part) is not None:
+            values = getattr(before, part).detach().index_select(0, kept.to(before.weight.device))
+            setattr(after, part, torch.nn.Parameter(values, requires_grad=False))
+    setattr(module.get_submodule(parent), name, after)
+    packed = {name: each for name, each in vision.packed.items() if name != f"{path}.weight"}
+    return replace(vision, module=module, packed=packed)
+
+
 def pictures_of(turns: Sequence[Shown]) -> list[Picture]:
     """Return the pictures of a conversation, in their order."""
     return [part for turn in turns for part in turn.parts if isinstance(part, Picture)]

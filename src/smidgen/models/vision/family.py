@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import PreTrainedTokenizerFast
 
+    from smidgen.models.anatomy import Anatomy
     from smidgen.models.model import Model
 
 State = dict[str, "torch.Tensor"]
@@ -24,10 +25,16 @@ class SeeingFamily(Family):
 
     Attributes:
         transcription: What such a model is asked so that it writes out the text in an image.
+        tower: Path of the tower inside the module of a `Vision`.
+        mean: What is subtracted from each colour of a pixel, whose values go from 0 to 1.
+        deviation: What the rest is divided by.
     """
 
     gguf_architecture: ClassVar[str] = NO_LANGUAGE
     transcription: ClassVar[str] = "Read the text in the image."
+    tower: ClassVar[str] = "vision_tower"
+    mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
+    deviation: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 
     def reads_gguf(self, metadata: Mapping[str, Any]) -> bool:
         """Say no: a GGUF holds the language model alone, which is a file of its own family."""
@@ -99,6 +106,21 @@ class SeeingFamily(Family):
             InvalidInput: The model knows no such turns.
         """
         raise TypeError(f"{type(self).__name__} does not lay out conversations")
+
+    def build_tower(self, config: Any) -> Any:
+        """Build the tower of a configuration, a transformers model that reads ``pixel_values``, on the present device.
+
+        Raises:
+            Unsupported: It cannot be built apart from the rest of the eyes.
+        """
+        raise Unsupported(
+            f"What reads images in a {type(self).__name__} can be run, not shrunk.",
+            remedy="Shrink its language model: leave --images out.",
+        )
+
+    def tower_anatomy(self, config: Any) -> Anatomy:
+        """Name every part of a tower of this configuration, by paths inside it."""
+        raise TypeError(f"{type(self).__name__} does not describe its tower")
 
     def end_tokens(self, vision: Vision, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
         """Return tokens that end an answer besides those that the model's own files name."""
