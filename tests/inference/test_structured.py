@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from smidgen.errors import InvalidInput
+from smidgen.inference.schema_reader import SchemaReader
 from smidgen.inference.structured import schema_of, tool_call_schema
 
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "home": {"properties": {"city": {}}}}}
@@ -95,3 +96,14 @@ def test_what_a_functions_schema_refers_to_is_found_inside_a_call() -> None:
     }
     with pytest.raises(InvalidInput, match="invalid format"):
         schema_of(tool_call_schema([{"name": "f", "parameters": {"$ref": "#/$defs/none"}}]), most_bytes=5000)
+
+
+def test_a_schema_that_ends_its_reader_ends_nothing_else() -> None:
+    reader = SchemaReader()
+    try:
+        assert reader.fault_of({"type": "integer"}) == "" and "nothing" in reader.fault_of({"type": "nothing"})
+        with pytest.raises(InvalidInput, match="cannot be compiled"):
+            reader.fault_of({"const": -(2**63)})
+        assert schema_of(PERSON, most_bytes=1000, fault_of=reader.fault_of)["additionalProperties"] is False
+    finally:
+        reader.close()

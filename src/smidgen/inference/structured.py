@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smidgen.errors import InvalidInput
@@ -31,7 +31,16 @@ _UNKNOWN = "Unimplemented keys"
 log = logging.getLogger("smidgen.inference")
 
 
-def schema_of(wanted: object, *, most_bytes: int) -> dict[str, Any]:
+def fault_of(schema: Mapping[str, Any]) -> str:
+    """Let llguidance compile a schema; returns what is wrong with it, empty where nothing is."""
+    from llguidance import LLMatcher
+
+    return LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(dict(schema))), None)
+
+
+def schema_of(
+    wanted: object, *, most_bytes: int, fault_of: Callable[[Mapping[str, Any]], str] = fault_of
+) -> dict[str, Any]:
     """Check what a person gave as an answer's format, and return the schema for the engine.
 
     Objects that list their properties get no others, unless the schema says so itself: small models otherwise go
@@ -41,6 +50,7 @@ def schema_of(wanted: object, *, most_bytes: int) -> dict[str, Any]:
     Args:
         wanted: "json" for any object, or a JSON schema.
         most_bytes: Size of the largest schema that is taken.
+        fault_of: Says what is wrong with a schema; elsewhere than in this process where others' schemas are read.
 
     Raises:
         InvalidInput: It is neither, it is too large, or it contradicts itself.
@@ -62,7 +72,7 @@ def schema_of(wanted: object, *, most_bytes: int) -> dict[str, Any]:
         raise InvalidInput(f"invalid format: {error}") from None
     if size > most_bytes:
         raise InvalidInput(f"invalid format: the schema has {size:,} bytes, at most {most_bytes:,} are taken")
-    return _compilable(schema)
+    return _compilable(schema, fault_of)
 
 
 def _require_safe_numbers(schema: Mapping[str, Any]) -> None:
@@ -79,12 +89,10 @@ def _require_safe_numbers(schema: Mapping[str, Any]) -> None:
                 raise ValueError(f"more than {LARGEST_COUNT:,} items, letters or properties are asked for")
 
 
-def _compilable(schema: dict[str, Any]) -> dict[str, Any]:
-    from llguidance import LLMatcher
-
+def _compilable(schema: dict[str, Any], fault_of: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
     for layout in (_LAYOUT, _LAYOUT | {"lenient": True}):
         laid_out = schema | {"x-guidance": layout}
-        fault = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(laid_out)), None)
+        fault = fault_of(laid_out)
         if not fault:
             return laid_out
         if not fault.startswith(_UNKNOWN):

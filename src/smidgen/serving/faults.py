@@ -52,6 +52,19 @@ class BodyTooLarge(InvalidInput):
     """A request's body, or a part of it, is larger than the server takes."""
 
 
+class BodiesFull(SmidgenError):
+    """The bodies of all requests that are being answered or wait take more than the server keeps of them.
+
+    Args:
+        limit: Bytes that it keeps.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"server busy, please try again.  the requests that are being answered or wait hold {limit} bytes already"
+        )
+
+
 class NotAllowed(SmidgenError):
     """The client may not do this: no key, a wrong key, or a wrong host.
 
@@ -69,6 +82,7 @@ _STATUSES: tuple[tuple[type[SmidgenError], int], ...] = (
     (BodyTooLarge, 413),
     (ClientGone, 499),
     (QueueFull, 503),
+    (BodiesFull, 503),
     (Locked, 503),
     (SourceUnavailable, 502),
     (ReferenceNotFound, 404),

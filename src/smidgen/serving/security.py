@@ -18,6 +18,7 @@ from smidgen.errors import InvalidInput
 from smidgen.serving.faults import NotAllowed
 from smidgen.serving.settings import ServingSettings
 from smidgen.serving.web import EXTRACT, PREFIX
+from smidgen.serving.wire import Holdings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,7 +67,7 @@ def require_safe(settings: ServingSettings) -> None:
 
 
 class Guard:
-    """Refuses requests before anything else sees them, and counts all.
+    """Refuses requests before anything else sees them, counts all, and the bytes that they keep.
 
     Args:
         app: What answers the others.
@@ -82,6 +83,7 @@ class Guard:
         self._settings = settings
         self._refuse = refuse
         self._count = count
+        self._holdings = Holdings(settings.max_bodies)
         self._origins = _pattern((*_OWN_ORIGINS, *settings.origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +105,8 @@ class Guard:
             await send(message)
 
         answer = self._refusal(scope, headers, origin, allowed)
-        await (self._app if answer is None else answer)(scope, receive, counted)
+        with self._holdings.share(scope):
+            await (self._app if answer is None else answer)(scope, receive, counted)
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str, allowed: bool) -> Response | None:
         path = scope["path"]

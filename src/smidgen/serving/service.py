@@ -12,6 +12,7 @@ from typing import Any
 from smidgen.errors import InvalidInput, Unsupported
 from smidgen.inference.images import pixels_of, plain_all
 from smidgen.inference.options import GenerationOptions
+from smidgen.inference.schema_reader import SchemaReader
 from smidgen.inference.structured import schema_of, tool_call_schema
 from smidgen.inference.tool_calls import MARKS
 from smidgen.serving.details import capabilities
@@ -62,6 +63,7 @@ class Service:
         self.library = library or Library()
         self.scheduler: Scheduler = build_scheduler(settings, self.library.store)
         self.meters = Meters(self.scheduler)
+        self._schemas = SchemaReader()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Answer a request: any number of events, the last one a `FinalEvent`.
@@ -149,6 +151,7 @@ class Service:
     async def close(self) -> None:
         """Stop everything that runs."""
         await self.scheduler.close()
+        await asyncio.to_thread(self._schemas.close)
 
     def _prepare(self, request: GenerationRequest) -> tuple[Layout, dict[str, Any], Sampling]:
         """Check everything about a request that needs no loaded model."""
@@ -185,12 +188,14 @@ class Service:
         return replace(prompt, images=tuple(plain_all(prompt.images, self.settings.max_pixels)))
 
     def _schema(self, request: GenerationRequest) -> dict[str, Any] | None:
-        limit = self.settings.max_grammar
+        wanted: object = request.format
         if request.tools and request.tool_choice not in ("auto", "none"):
             if request.grammar is not None:
                 raise Unsupported("a request may have a grammar or demand a call, not both")
-            return schema_of(tool_call_schema(chosen(request.tools, request.tool_choice)), most_bytes=limit)
-        return None if request.format is None else schema_of(request.format, most_bytes=limit)
+            wanted = tool_call_schema(chosen(request.tools, request.tool_choice))
+        if wanted is None:
+            return None
+        return schema_of(wanted, most_bytes=self.settings.max_grammar, fault_of=self._schemas.fault_of)
 
     def _grammar(self, request: GenerationRequest) -> str | None:
         if request.grammar is not None and len(request.grammar.encode()) > self.settings.max_grammar:

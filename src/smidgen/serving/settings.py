@@ -47,6 +47,8 @@ class ServingSettings:
         cache_type: Number type of the context's keys and values (KV_CACHE_TYPE); None for float16.
         max_context: The longest context that a request may ask for (MAX_CONTEXT).
         max_body: Bytes of a request's body (MAX_BODY).
+        max_bodies: Bytes of the bodies of all requests together that are being answered or wait (MAX_BODIES); beyond
+            them 503.
         max_image: Bytes of one decoded image (MAX_IMAGE).
         max_images: Images of one request (MAX_IMAGES).
         max_pixels: Pixels of all images of one request together (MAX_PIXELS).
@@ -72,6 +74,7 @@ class ServingSettings:
     cache_type: str | None = None
     max_context: int = 1 << 20
     max_body: int = 64 * MIB
+    max_bodies: int = 256 * MIB
     max_image: int = 20 * MIB
     max_images: int = 32
     max_pixels: int = MOST_PIXELS
@@ -160,6 +163,7 @@ _VARIABLES: dict[str, tuple[str, Any]] = {
     "cache_type": ("KV_CACHE_TYPE", str.lower),
     "max_context": ("MAX_CONTEXT", int),
     "max_body": ("MAX_BODY", int),
+    "max_bodies": ("MAX_BODIES", int),
     "max_image": ("MAX_IMAGE", int),
     "max_images": ("MAX_IMAGES", int),
     "max_pixels": ("MAX_PIXELS", int),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from smidgen.errors import EngineFailed, InvalidInput, SmidgenError
-from smidgen.serving.faults import BodyTooLarge, ClientGone
+from smidgen.serving.faults import BodiesFull, BodyTooLarge, ClientGone
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,13 +45,54 @@ class Body(pydantic.BaseModel):
         return values
 
 
+class Holdings:
+    """Counts the bytes of the bodies that the server keeps, until their requests are answered.
+
+    Args:
+        limit: Bytes of all bodies together.
+    """
+
+    KEY = "smidgen.held"
+    """Where a request's scope has its share."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.bytes = 0
+
+    @contextmanager
+    def share(self, scope: Scope) -> Iterator[None]:
+        """Let a request keep bytes until the block ends."""
+        own = scope[self.KEY] = _Share(self)
+        try:
+            yield
+        finally:
+            self.bytes -= own.bytes
+
+
+class _Share:
+    """What one request keeps."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self.holdings = holdings
+        self.bytes = 0
+
+    def add(self, size: int) -> None:
+        self.bytes += size
+        self.holdings.bytes += size
+        if self.holdings.bytes > self.holdings.limit:
+            raise BodiesFull(self.holdings.limit)
+
+
 async def read_body(http: Request, limit: int) -> bytes:
-    """Read a request's whole body.
+    """Read a request's whole body, which counts as kept until the request is answered.
 
     Raises:
         BodyTooLarge: It is longer than the limit; the rest is not read.
+        BodiesFull: Together with those of other requests it is more than the server keeps.
         ClientGone: The client left before its end.
     """
+    share: _Share = http.scope[Holdings.KEY]
+    limit = min(limit, share.holdings.limit)
     parts, size = [], 0
     declared = http.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
@@ -60,6 +101,7 @@ async def read_body(http: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise BodyTooLarge(f"the request body is larger than {limit} bytes")
+        share.add(len(part))
         parts.append(part)
     return b"".join(parts)
 
