@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import re
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from smidgen.errors import DamagedFile, InvalidInput, Unsupported
+from smidgen.errors import DamagedFile, Unsupported
+from smidgen.models.anatomy import Anatomy, Block, Projection
 from smidgen.models.families import _phi3v_images as images
-from smidgen.models.vision import PLACE, Picture, Shown, Vision, pictures_of
+from smidgen.models.families import _phi3v_prompt as prompt
+from smidgen.models.families._decoder import head_size
+from smidgen.models.vision import Picture, Shown, Vision, with_outputs
 from smidgen.models.vision.family import SeeingFamily, State
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ POSITIONS = "embeddings.position_ids"
 """Older towers keep the numbers of their patches among their weights."""
 
 LARGE_FIRST, SMALL_FIRST = "sub_glb", "glb_sub"
-TAG = re.compile(r"<\|image_(\d{1,4})\|>")
-"""How a prompt says where an image belongs."""
-
 EXPECTED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "embd_layer": {
         "embedding_cls": ("image",),
@@ -76,6 +73,9 @@ class Phi3V(SeeingFamily):
     architecture: ClassVar[str] = "Phi3VForCausalLM"
     published_architectures: ClassVar[tuple[str, ...]] = (KIND,)
     transcription: ClassVar[str] = "Write out all text in this image."
+    tower: ClassVar[str] = "img_processor.vision_model"
+    mean: ClassVar[tuple[float, float, float]] = images.CLIP_MEAN
+    deviation: ClassVar[tuple[float, float, float]] = images.CLIP_DEVIATION
 
     def language_config(self, published: Mapping[str, Any]) -> Any:
         """Build the configuration of the Phi-3, or of the Llama that stands for one whose heads were cut."""
@@ -103,11 +103,11 @@ class Phi3V(SeeingFamily):
                         f"The configuration has {name} {given[name]!r} in {entry}; known is "
                         f"{' or '.join(map(repr, known))}."
                     )
-        tower = tower_config(_entry(published, "vision_config"))
         layer = _entry(published, "img_processor").get("layer_idx", -2)
+        tower = tower_config(_entry(published, "vision_config"), layer)
         inner = published.get("projection_size") or language.hidden_size
         large_first = _entry(published, "embd_layer").get("hd_transform_order", LARGE_FIRST) == LARGE_FIRST
-        return Eyes(tower, layer, language.hidden_size, inner, large_first)
+        return Eyes(tower, language.hidden_size, inner, large_first=large_first)
 
     def divided(self, published: Mapping[str, Any], state: State) -> tuple[State, State]:
         """Divide published weights; an embedding that is there twice is taken once."""
@@ -137,18 +137,20 @@ class Phi3V(SeeingFamily):
         kept.pop("smidgen", None)  # what one cut said of its blocks, another may have undone
         language = {name: value for name, value in now.items() if name not in (*ROPE, *OUTER)}
         module, described = vision.module, kept | language | {"model_type": KIND}
-        first, tower = module.img_projection[0], module.config
+        first, tower = module.img_projection[0], module.tower.config
         if first.out_features != model.anatomy.hidden_size:
             described["projection_size"] = first.out_features
-        counts = {name: getattr(tower, name) for name in COUNTS}
+        counts = {name: getattr(tower, name) for name in (*COUNTS, "head_dim") if hasattr(tower, name)}
+        if tower.layer_idx != _entry(published, "img_processor").get("layer_idx", -2):
+            described["img_processor"] = dict(_entry(published, "img_processor")) | {"layer_idx": tower.layer_idx}
         given = published.get("vision_config")
-        if given or any(count != USUAL[name] for name, count in counts.items()):
+        if given or any(count != USUAL.get(name) for name, count in counts.items()):
             described["vision_config"] = dict(given or {}) | counts
         return described
 
     def picture(self, vision: Vision, image: Image, *, count: int = 1) -> Picture:
         """Cut an image into tiles, fewer where it is one of several."""
-        tower = vision.module.config
+        tower = vision.module.tower.config
         most = images.ONE_IMAGE if count == 1 else images.SEVERAL_IMAGES
         found = images.layout(image.width, image.height, most, tower.image_size)
         places = found.tokens(tower.image_size // tower.patch_size // 2)
@@ -160,18 +162,36 @@ class Phi3V(SeeingFamily):
         found: torch.Tensor = vision.module(picture.pixels, rows, columns)
         return found
 
+    def build_tower(self, config: Any) -> Any:
+        """Build a tower of this configuration; transformers' own blocks, whose heads need not make up the width."""
+        from smidgen.models.families._phi3v_eyes import Tower
+
+        return Tower(config)
+
+    def tower_of(self, vision: Vision) -> Any:
+        """Return the tower without its last block, which nothing reads: it is given up where the tower is shrunk."""
+        from smidgen.models.families._phi3v_eyes import without_unread
+
+        return without_unread(vision.module.tower)
+
+    def tower_anatomy(self, config: Any) -> Anatomy:
+        """Name every part; layout as in transformers' ``CLIPVisionModel``."""
+        return Anatomy(
+            embedding="embeddings.patch_embedding",
+            head="post_layernorm",
+            tied=False,
+            final_norm="post_layernorm",
+            layers="encoder.layers",
+            rotary="embeddings",
+            blocks=tuple(_tower_block(config, index) for index in range(config.num_hidden_layers)),
+            hidden_size=config.hidden_size,
+            vocabulary_size=0,
+            context_length=0,
+        )
+
     def narrowed(self, vision: Vision, kept: torch.Tensor) -> Vision:
         """Let the projector's last layer write these channels only; its hidden layer keeps its width."""
-        import torch
-
-        module = copy.deepcopy(vision.module)
-        last = module.get_submodule(PROJECTION)
-        last.out_features = len(kept)
-        for name in ("weight", "bias"):
-            value = getattr(last, name).detach().index_select(0, kept.to(last.weight.device))
-            setattr(last, name, torch.nn.Parameter(value, requires_grad=False))
-        packed = {name: each for name, each in vision.packed.items() if name != f"{PROJECTION}.weight"}
-        return replace(vision, module=module, packed=packed)
+        return with_outputs(vision, PROJECTION, kept)
 
     def layout(self, vision: Vision, tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list[int]:
         """Lay a conversation out; a text may say itself where its images belong, ``<|image_1|>`` and so on.
@@ -179,12 +199,25 @@ class Phi3V(SeeingFamily):
         Raises:
             InvalidInput: Texts name some of the images and not all, or one that is not there.
         """
-        mark = f"<{uuid.uuid4().hex}>"
-        pieces = re.split(f"{mark}(\\d+)\\|", _written(tokenizer, _with_marks(turns, mark)))
-        shown, ids = pictures_of(turns), list[int]()
-        for index, piece in enumerate(pieces):
-            ids += [PLACE] * shown[int(piece) - 1].places if index % 2 else tokenizer(piece).input_ids
-        return ids
+        return prompt.laid_out(tokenizer, turns)
+
+
+def _tower_block(config: Any, index: int) -> Block:
+    path = f"encoder.layers.{index}"
+    parts = {"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj"}
+    parts |= {"output": "self_attn.out_proj", "up": "mlp.fc1", "down": "mlp.fc2"}
+    first, second = f"{path}.layer_norm1", f"{path}.layer_norm2"
+    return Block(
+        index=index,
+        path=path,
+        projections={role: Projection(role, f"{path}.{module}") for role, module in parts.items()},
+        norms=(first, second),
+        query_heads=config.num_attention_heads,
+        key_value_heads=config.num_attention_heads,
+        head_size=head_size(config),
+        neurons=config.intermediate_size,
+        norm_before={"attention_input": first, "mlp_input": second},
+    )
 
 
 def _entry(published: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -247,38 +280,3 @@ def _fused(state: State) -> State:
             if last == parts[0]:
                 result[f"{place}.{fused}.weight"] = torch.cat([result.pop(f"{place}.{part}.weight") for part in parts])
     return result
-
-
-def _with_marks(turns: Sequence[Shown], mark: str) -> Iterator[tuple[str, str]]:
-    """Yield every turn's role and text, with ``mark``, a number and a bar where the image of that number belongs.
-
-    An image that no text names stands where it was shown, on a line of its own.
-    """
-    count = len(pictures_of(turns))
-    texts = [part for turn in turns for part in turn.parts if isinstance(part, str)]
-    named = [int(found[1]) for text in texts for found in TAG.finditer(text)]
-    if named and sorted(named) != list(range(1, count + 1)):
-        raise InvalidInput(
-            f"The texts name the images {', '.join(f'<|image_{number}|>' for number in named)}, and {count} are shown.",
-            remedy="Name each image once, beginning with <|image_1|>, or none of them.",
-        )
-    number = 0
-    for turn in turns:
-        text = ""
-        for part in turn.parts:
-            if isinstance(part, str):
-                text += TAG.sub(lambda found: f"{mark}{found[1]}|", part)
-                continue
-            number += 1
-            text += "" if named else f"{mark}{number}|\n"
-        yield turn.role, text
-
-
-def _written(tokenizer: PreTrainedTokenizerFast, turns: Iterator[tuple[str, str]]) -> str:
-    """Lay texts out as the tokenizer's template says, or as published where it has none."""
-    from smidgen.models.vision.texts import templated
-
-    said = list(turns)
-    if tokenizer.chat_template:
-        return templated(tokenizer, said)
-    return "".join(f"<|{role}|>\n{text}<|end|>\n" for role, text in said) + "<|assistant|>\n"

@@ -118,6 +118,10 @@ class SeeingFamily(Family):
             remedy="Shrink its language model: leave --images out.",
         )
 
+    def tower_of(self, vision: Vision) -> Any:
+        """Return the tower of some eyes; where there is more of it than is read, one of what is read."""
+        return vision.module.get_submodule(self.tower)
+
     def tower_anatomy(self, config: Any) -> Anatomy:
         """Name every part of a tower of this configuration, by paths inside it."""
         raise TypeError(f"{type(self).__name__} does not describe its tower")

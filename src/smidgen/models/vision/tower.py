@@ -96,6 +96,8 @@ def _inside(block: Any) -> Any:
 def taken(model: Model) -> Model:
     """Return the tower of a model that sees, as a model of its own that shares its weights.
 
+    Parts of it that nothing reads are left out, and so are missing where it is put back.
+
     Args:
         model: The model.
 
@@ -107,12 +109,13 @@ def taken(model: Model) -> Model:
     from smidgen.models.vision._tower import kind_of
 
     vision = _vision(model)
-    held = vision.module.get_submodule(vision.family.tower)
+    held = vision.family.tower_of(vision)
     kind: Any = type(vision.family)
     with torch.device("meta"):
         module: Any = kind_of(kind)(copy.deepcopy(held.config))
     module.tower = held
-    packed = {f"{INNER}{name}": stored for name, stored in _own(vision).items()}
+    there = set(module.state_dict())
+    packed = {f"{INNER}{name}": stored for name, stored in _own(vision).items() if f"{INNER}{name}" in there}
     family = TowerFamily(vision.family)
     return Model(module.eval(), model.tokenizer, family, Lineage(model.lineage.origin), packed)
 
