@@ -89,6 +89,8 @@ def test_functions_are_told_in_words_where_the_template_has_no_place_for_them() 
     assert rest == "<user>Hi</><assistant>" and system.startswith("You have these functions")
     assert '{"name": "g", "description": "Gee.", "parameters": {"type": "object"}}' in system
     assert '"name": "f"' not in system and system.endswith('"arguments": {its arguments}}')
+    free = text(model(template=GO), asked(tools=(TOOL,)))
+    assert '{"name": "f"}' in free and "answer in words" in free
     own = (Turn("system", "Be brief."), *USER)
     assert text(model(template=GO), asked(messages=own, tools=(TOOL,), tool_choice="required")).startswith(
         '<system>Be brief.\n\nYou have these functions, each with the JSON schema of its arguments:\n{"name": "f"}'
@@ -114,7 +116,7 @@ def test_thinking_can_be_switched_off() -> None:
     ("served", "request_fields", "words"),
     [
         (model(template=GO), {"think": True}, '"m" does not support thinking'),
-        (model(template=GO), {"tools": (TOOL,)}, '"m" does not support tools'),
+        (model(template=GO), {"tools": (TOOL,), "needs_tools": True}, '"m" does not support tools'),
         (model(), {"messages": None, "prompt": "a", "suffix": "b"}, '"m" does not support insert'),
         (model(), {"messages": (Turn("user", "x", images=(b"x",)),)}, "does not support images"),
         (model(), {"tools": (TOOL,), "tool_choice": "g"}, "none of the tools"),

@@ -80,6 +80,8 @@ class GenerationRequest:
         think: Whether, or how hard, the model shall think; None leaves it to the model.
         tools: Functions that the model may call, as {"type": "function", "function": {...}}.
         tool_choice: "auto", "none", "required", or the name of the function that must be called.
+        needs_tools: Refuse tools where the model's template has no place for them, as Ollama does, instead of telling
+            the model of them in words.
         logprobs: Report each token's log-probability.
         top_logprobs: How many of the likeliest tokens to report at each place.
         logit_bias: Token number to what is added to its score.
@@ -107,6 +109,7 @@ class GenerationRequest:
     think: Think | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str = "auto"
+    needs_tools: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
     logit_bias: Mapping[int, float] = field(default_factory=dict)

@@ -127,10 +127,9 @@ def plan(model: ServedModel, request: GenerationRequest) -> Layout:
         kind = "chat" if request.messages is not None else "generate"
         raise Unsupported(f'"{request.model}" does not support {kind}')
     turns = _turns(model, request)
-    # A model whose template has no tools can be made to call one by a grammar; whether to call one it cannot know.
     told = bool(request.tools) and request.tool_choice != "none"
     wants = {
-        "tools": told and request.tool_choice == "auto" and not has_calls(turns),
+        "tools": told and request.needs_tools,
         "insert": bool(request.suffix),
         "thinking": bool(request.think),
     }
@@ -207,6 +206,9 @@ async def _with_images(layout: Layout, runner: Runner) -> Prompt:
     if not layout.turns:
         text = marked((request.prompt or "").replace(runner.image_mark, ""), len(request.images), runner.image_mark)
         return Prompt(before + text, images=request.images)
+    if runner.lays_out:
+        turns, _ = await _fitting(layout, runner, layout.turns, _plain)
+        return Prompt(turns=turns, images=images_of(turns))
     images = images_of(layout.turns)
     kept, text = await _fitting(
         layout, runner, _numbered(layout.turns, runner.image_mark), lambda turns: before + layout.text(turns)

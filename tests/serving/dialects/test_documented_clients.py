@@ -49,6 +49,12 @@ def test_the_example_for_ollama_runs(address: str) -> None:
     assert said == "What is the capital of France?\nOnce upon a time"
 
 
+def test_the_example_with_a_tool_runs(smollm2_address: str) -> None:
+    (code,) = blocks(dict(EXAMPLES)["Tools"])
+    said = run(code.replace("http://127.0.0.1:11434", smollm2_address), smollm2_address)
+    assert said.startswith("Function(arguments='{\"city\":\"")
+
+
 def test_the_examples_for_langchain_run(smollm2_address: str) -> None:
     found = blocks((DOCS / "serving" / "langchain.md").read_text(encoding="utf-8"))
     code = "".join(each if ENFORCED in each else each.replace('"smollm2:135m"', '"echo"') for each in found)

@@ -183,6 +183,7 @@ class Chat(_Generation):
             messages=tuple(message.turn() for message in self.messages),
             tools=tuple(tool.model_dump() for tool in self.tools),
             tool_choice=tool_choice_of(self.tool_choice),
+            needs_tools=self.tool_choice is None,
         )
 
 
