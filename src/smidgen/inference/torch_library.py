@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from smidgen.inference import pieces
 from smidgen.inference.activations import apply
 from smidgen.inference.llama_library import CHUNK, SEQUENCES
+from smidgen.models.vision import PLACE, Picture, Shown, embedded, pictures_of, seen
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,8 @@ class TorchLibrary:
         self._module = self.model.module
         self.tokenizer = self.model.tokenizer
         self.vocabulary_size: int = self.model.anatomy.vocabulary_size
+        self._pictures: list[Picture] = []
+        self._seen: torch.Tensor | None = None
         self.clear()
         self._held: tuple[Any, list[int]] = (self._cache, [])
 
@@ -108,11 +111,27 @@ class TorchLibrary:
         other.clear()
         return other
 
+    def look(self, turns: Sequence[Shown]) -> list[int]:
+        """Take up a conversation; returns it as tokens, with a `PLACE` for what will be seen of each picture.
+
+        Args:
+            turns: The conversation.
+
+        Raises:
+            InvalidInput: The model knows no such turns.
+        """
+        vision = self.model.vision
+        assert vision is not None
+        ids = vision.family.layout(vision, self.tokenizer, turns)
+        self._pictures, self._seen = pictures_of(turns), None
+        return ids
+
     def clear(self) -> None:
         """Forget what was read."""
         from transformers import DynamicCache
 
         self._cache: Any = DynamicCache(config=self._module.config)
+        self._looked = 0
 
     def rewind(self, position: int) -> bool:
         """Forget what was read from a position on; False where the model cannot, which then is in no usable state."""
@@ -175,7 +194,7 @@ class TorchLibrary:
         """Read up to `CHUNK` tokens after what was read before.
 
         Args:
-            ids: The tokens.
+            ids: The tokens; `PLACE` stands for what `look` saw, in its order.
             position: Number of tokens read before.
             first_row: Index in ``ids`` of the first token whose logits are wanted.
 
@@ -187,10 +206,22 @@ class TorchLibrary:
         rows = max(0, len(ids) - first_row)
         with self._with_threads(), torch.inference_mode():
             found = self._module(
-                input_ids=torch.tensor([ids]), past_key_values=self._cache, use_cache=True, logits_to_keep=max(1, rows)
+                **self._given(ids), past_key_values=self._cache, use_cache=True, logits_to_keep=max(1, rows)
             )
             logits: NDArray[numpy.float32] = found.logits[0, found.logits.shape[1] - rows :].float().numpy()
         return logits
+
+    def _given(self, ids: Sequence[int]) -> dict[str, Any]:
+        """Return what the model reads of some tokens, by the name of its argument."""
+        import torch
+
+        places = sum(number == PLACE for number in ids)
+        if not places:
+            return {"input_ids": torch.tensor([ids])}
+        if self._seen is None:
+            self._seen = seen(self.model, self._pictures)
+        first, self._looked = self._looked, self._looked + places
+        return {"inputs_embeds": embedded(self.model, ids, self._seen[first : self._looked])}
 
     def read_all(self, ids: Sequence[int], first_row: int) -> Iterator[NDArray[numpy.float32]]:
         """Forget what was read, then read tokens chunk by chunk, yielding the logits of each chunk."""

@@ -172,13 +172,15 @@ def _safetensors(folder: Path, depth: int | None) -> dict[str, Any]:
         except SafetensorError as error:
             raise DamagedFile(f"{path} cannot be read: {error}.", remedy="Fetch the model again.") from error
         stored += path.stat().st_size
+    language = config.get("llm_config") or config.get("text_config")
+    named = {**language, **config} if isinstance(language, dict) else config
     template = (folder / "chat_template.jinja").is_file() or _names_template(folder / "tokenizer_config.json")
     return _counted(formats, stored) | {
         "architecture": str((config.get("architectures") or [config.get("model_type")])[0]),
-        "context_length": config.get("max_position_embeddings"),
-        "layers": config.get("num_hidden_layers"),
-        "hidden_size": config.get("hidden_size"),
-        "vocabulary_size": config.get("vocab_size"),
+        "context_length": named.get("max_position_embeddings"),
+        "layers": named.get("num_hidden_layers"),
+        "hidden_size": named.get("hidden_size"),
+        "vocabulary_size": named.get("vocab_size"),
         "chat_template": template,
         "licence": None,
         "base_model": None,

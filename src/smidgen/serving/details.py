@@ -118,9 +118,11 @@ def _folder(folder: Path) -> Header:
     tokenizer = _json(folder / "tokenizer_config.json")
     architecture = str(config.get("model_type", "unknown"))
     metadata: dict[str, Any] = {"general.architecture": architecture}
+    language = config.get("llm_config") or config.get("text_config")
+    named = {**language, **config} if isinstance(language, dict) else config
     for key, name in _CONFIGURED.items():
-        if isinstance(config.get(name), int):
-            metadata[f"{architecture}.{key}"] = config[name]
+        if isinstance(named.get(name), int):
+            metadata[f"{architecture}.{key}"] = named[name]
     jinja = folder / "chat_template.jinja"
     template = jinja.read_text(encoding="utf-8") if jinja.is_file() else tokenizer.get("chat_template")
     marks = {name: tokenizer.get(f"{name}_token") for name in ("bos", "eos")}
@@ -162,16 +164,25 @@ def projector_of(model: ServedModel) -> Header | None:
 
 
 def sees(model: ServedModel) -> bool:
-    """Say whether a model reads images."""
+    """Say whether a model reads images, through a projector or by itself."""
+    if sees_itself(model):
+        return True
     projector = projector_of(model)
     return projector is not None and bool(projector.metadata.get("clip.has_vision_encoder", True))
+
+
+def sees_itself(model: ServedModel) -> bool:
+    """Say whether a model is a folder that holds all that it reads images with."""
+    from smidgen.models.vision.folder import is_seeing
+
+    return model.path is not None and model.path.is_dir() and is_seeing(model.path)
 
 
 def image_tokens(model: ServedModel) -> int:
     """Estimate how many tokens one image becomes: one for each patch that is left, and at most what Ollama counts."""
     projector = projector_of(model)
     if projector is None:
-        return 0
+        return _IMAGE_TOKENS if sees_itself(model) else 0
     size, patch, scale = (
         projector.metadata.get(f"clip.vision.{key}") for key in ("image_size", "patch_size", "projector.scale_factor")
     )

@@ -12,7 +12,7 @@ from smidgen.inference.footprint import WORKSPACE, cache_bytes_per_token
 from smidgen.inference.llama_server import DEFAULT_CONTEXT, LlamaServer, ServerSettings
 from smidgen.inference.speculation import SpeculationRequest
 from smidgen.inference.speculation_trial import decide
-from smidgen.serving.details import header_of, metadata_of
+from smidgen.serving.details import header_of, metadata_of, sees
 from smidgen.serving.scheduler import LoadOptions, Scheduler
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def context_of(model: ServedModel, options: LoadOptions, settings: ServingSettin
     # A longer context than the short rope factors reach would take the long ones for short texts too.
     short = metadata.get(f"{metadata.get('general.architecture')}.rope.scaling.original_context_length")
     wanted = options.context or settings.context or min(DEFAULT_CONTEXT, short or DEFAULT_CONTEXT)
-    least = _SMALLEST_CONTEXT if model.projector is None else _SMALLEST_SEEING_CONTEXT
+    least = _SMALLEST_SEEING_CONTEXT if sees(model) else _SMALLEST_CONTEXT
     return min(max(least, wanted), max(_SMALLEST_CONTEXT, min(trained, settings.max_context)))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from smidgen.errors import EngineFailed, Unsupported
 from smidgen.inference.engine import Chunk, Demands, Engine, Message, TextEngine
 from smidgen.inference.engines.echo import Echo
+from smidgen.inference.images import PLACE
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.speculation import OFF, Speculation
 from smidgen.serving.exchange import FinalEvent, TextEvent, Turn
@@ -134,9 +135,9 @@ class EngineRunner:
 
     Attributes:
         lays_out: Whether the engine lays conversations out; those that continue any text get it laid out.
+        image_mark: What stands for an image; empty where the model reads none.
     """
 
-    image_mark: str = ""
     speculation: Speculation = OFF
 
     def __init__(self, engine: Engine, context: int | None, threads: int) -> None:
@@ -144,7 +145,10 @@ class EngineRunner:
         self.slots = threads
         self.load_seconds = engine.load_seconds
         self._engine = engine
-        self._writer = engine if isinstance(engine, TextEngine) else None
+        self._seeing: Any = engine if getattr(engine, "sees", False) else None
+        self.image_mark: str = PLACE if self._seeing is not None else ""
+        # How images are laid out its family knows, and no template.
+        self._writer = engine if isinstance(engine, TextEngine) and self._seeing is None else None
         self.lays_out: bool = self._writer is None
         self._is_open = True
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="smidgen-engine")
@@ -187,6 +191,14 @@ class EngineRunner:
                 raise Unsupported(f"The engine {name} does not fill in before a suffix.")
             demands = Demands(sampling.schema, sampling.grammar, sampling.logit_bias, sampling.kept_marks)
             return self._writer.write(prompt.tokens or prompt.text, sampling.options, demands)
+        if self._seeing is not None and prompt.turns:
+            if sampling.top_logprobs is not None:
+                raise Unsupported("A model that reads images tells no log-probabilities of what it writes.")
+            demands = Demands(sampling.schema, sampling.grammar, sampling.logit_bias, sampling.kept_marks)
+            seen: Generator[Chunk, None, None] = self._seeing.chat(_shown(prompt), sampling.options, demands)
+            return seen
+        if self._seeing is not None and prompt.images:
+            raise Unsupported("This model reads images in conversations only, not in raw prompts.")
         if (sampling.schema is not None or sampling.grammar is not None) and not isinstance(self._engine, Echo):
             raise Unsupported("This model's engine does not write by a grammar.")
         if prompt.turns:
@@ -238,6 +250,15 @@ class EngineRunner:
         self._is_open = False
         self._pool.shutdown(wait=True)
         self._engine.close()
+
+
+def _shown(prompt: Prompt) -> list[Message]:
+    """Return a prompt's turns with their images, as these were made plain."""
+    left, found = list(prompt.images), []
+    for turn in prompt.turns:
+        own, left = left[: len(turn.images)], left[len(turn.images) :]
+        found.append(Message(turn.role, turn.content, tuple(own)))
+    return found
 
 
 def _pump(

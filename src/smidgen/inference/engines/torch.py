@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
-from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound
+from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.inference.engine import FREE, Chunk, Demands, Message, Metrics
 from smidgen.inference.options import GenerationOptions
 from smidgen.machine import cores
+from smidgen.models.vision.texts import templated
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -37,7 +38,7 @@ class Torch:
     Args:
         path: The folder or file.
         threads: Threads to compute with; the physical cores that this process may use where None.
-        context: Tokens that the context holds.
+        context: Tokens that the context holds; as many as a model of images can where None, since they take many.
         depth: Bits at which hierarchical matrices are read; all that they have where None.
 
     Raises:
@@ -63,32 +64,54 @@ class Torch:
         started = time.perf_counter()
         library = TorchLibrary(Path(path), threads or cores()[0], fast=True, depth=depth)
         self._library: TorchLibrary | None = library
-        self._context = context or min(DEFAULT_CONTEXT, library.model.anatomy.context_length)
+        longest = library.model.anatomy.context_length
+        self._context = context or (longest if library.model.vision is not None else min(DEFAULT_CONTEXT, longest))
         self._ends = _end_tokens(library)
         self._held = FREE
         self.load_seconds = time.perf_counter() - started
 
-    def chat(self, messages: Sequence[Message], options: GenerationOptions) -> Generator[Chunk, None, None]:
-        """Answer a conversation, laid out with the model's own chat template."""
-        from jinja2 import TemplateError
+    def chat(
+        self, messages: Sequence[Message], options: GenerationOptions, demands: Demands | None = None
+    ) -> Generator[Chunk, None, None]:
+        """Answer a conversation, laid out with the model's own chat template.
+
+        Of a message that is only images the text is read out.
+
+        Args:
+            messages: The conversation.
+            options: How the answer is made.
+            demands: What it must be; None: what answers are held to (`hold_to`).
+        """
+        from smidgen.inference import seeing
 
         library = self._opened()
         if not messages:
             raise InvalidInput("A conversation without messages has no answer.")
-        if not library.tokenizer.chat_template:
-            raise InvalidInput(
-                "This model has no chat template.", remedy="Let it continue the text as it stands: smidgen run --raw."
-            )
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            text = library.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:
-            raise InvalidInput(f"The model's chat template refuses the conversation: {error}.") from error
+        turns = seeing.shown(library.model, messages)
+        if library.model.vision is not None:
+            ids = library.look(turns)
+            answer = self._answer(ids, options, demands or self._held)
+            yield from seeing.ended_by_spaces(answer, len(ids)) if seeing.is_reading(messages) else answer
+            return
+        text = templated(library.tokenizer, [(message.role, message.content) for message in messages])
         ids = library.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-        yield from self._answer(ids, options, self._held)
+        yield from self._answer(ids, options, demands or self._held)
 
-    def complete(self, prompt: str, options: GenerationOptions) -> Generator[Chunk, None, None]:
-        """Continue a text as it stands."""
+    @property
+    def sees(self) -> bool:
+        """Whether the model reads images."""
+        return self._opened().model.vision is not None
+
+    def complete(
+        self, prompt: str, options: GenerationOptions, images: Sequence[bytes] = ()
+    ) -> Generator[Chunk, None, None]:
+        """Continue a text as it stands.
+
+        Raises:
+            Unsupported: There are images, which belong into conversations here.
+        """
+        if images:
+            raise Unsupported("The engine torch reads images in conversations only.", remedy="Leave --raw out.")
         yield from self._answer(self._opened().tokenize(prompt.encode(errors="replace"), True), options, self._held)
 
     def write(
@@ -132,7 +155,10 @@ class Torch:
         """Return the memory that the model's tensors take."""
         from smidgen.models.packed import held_bytes
 
-        return held_bytes(self._library.model.module) if self._library is not None else 0
+        if self._library is None:
+            return 0
+        model = self._library.model
+        return held_bytes(model.module) + (held_bytes(model.vision.module) if model.vision is not None else 0)
 
     def close(self) -> None:
         """Let the model go. May be called again."""
@@ -206,7 +232,9 @@ def _end_tokens(library: TorchLibrary) -> frozenset[int]:
         found |= set(named) if isinstance(named, list) else {named} - {None}
     ends = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|endoftext|>")
     added = library.tokenizer.added_tokens_encoder
-    return frozenset(found | {added[token] for token in ends if token in added})
+    vision = library.model.vision
+    own = vision.family.end_tokens(vision, library.tokenizer) if vision is not None else frozenset()
+    return frozenset(found | {added[token] for token in ends if token in added} | own)
 
 
 @dataclass
