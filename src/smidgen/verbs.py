@@ -444,7 +444,7 @@ def _materials(
     texts = resolve(data, offline=offline, seed=seed)
     loaded = _loaded(model, offline, progress)
     length = min(WINDOW_LENGTH, loaded.anatomy.context_length)
-    return Materials(loaded, texts, windows, length, seed, torch.get_num_threads())
+    return Materials(loaded, texts, windows, length, seed, torch.get_num_threads(), progress=progress)
 
 
 def _loaded(model: str | Model, offline: bool, progress: Progress) -> Model:

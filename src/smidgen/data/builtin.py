@@ -16,8 +16,8 @@ from smidgen.data.shingles import shingles, words
 from smidgen.errors import Unsupported
 
 STAND_IN_WARNING = (
-    "No data was given, so Python's documentation stands in for your own text: what is kept and what is measured "
-    "may differ on your work. Give examples of it with --for."
+    "No data was given, so Python's documentation stands in for your own text, in calibration with text that the model "
+    "writes itself: what is kept and what is measured may differ on your work. Give examples of it with --for."
 )
 LICENCE = "PSF-2.0"
 HELD_OUT_SHARE = 0.25

@@ -140,7 +140,8 @@ class Job:
         source = load_local(self.local, progress=progress)
         windows = recipe.windows if recipe else journal.decide("calibration windows", self._windows)
         length = recipe.length if recipe else min(WINDOW_LENGTH, source.anatomy.context_length)
-        self.materials = Materials(source, texts, windows, length, order.seed, order.threads)
+        kept = self.work / "own_text.json"
+        self.materials = Materials(source, texts, windows, length, order.seed, order.threads, kept, progress)
         self.runner = Runner(self.materials, self.work / "steps", progress)
         self.proof = Proof(self.materials, gguf_of(self.local, store, progress=progress), progress)
 
@@ -285,7 +286,8 @@ class Job:
         handover.write_papers(self.folder, model, recipe, content, self.local.files)
         self.journal.decide("finished", lambda: True)
         shutil.rmtree(self.work / "steps", ignore_errors=True)
-        (self.work / "result.gguf").unlink(missing_ok=True)
+        for scratch in ("result.gguf", "own_text.json"):
+            (self.work / scratch).unlink(missing_ok=True)
         return Outcome(self.folder, content, receipt.verdict(content["met"]))
 
     def _before_storing(self, steps: Sequence[Step]) -> Model | None:

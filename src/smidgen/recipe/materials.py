@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from smidgen.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
@@ -11,7 +15,6 @@ if TYPE_CHECKING:
     from smidgen.data.resolve import CalibrationData
     from smidgen.data.rows import Corpus
     from smidgen.models.model import Model
-    from smidgen.progress import Progress
     from smidgen.shrink.quantize.sensitivity import Sensitivity
 
 WATCHED_SHARE, MOST_WATCHED = 0.08, 8
@@ -30,6 +33,8 @@ class Materials:
         length: Tokens per calibration window.
         seed: Of everything random.
         threads: Threads of the arithmetic.
+        kept: File in which what the source wrote itself is kept for the next run; in none where None.
+        progress: Receives reports of its writing.
     """
 
     source: Model
@@ -38,13 +43,38 @@ class Materials:
     length: int
     seed: int
     threads: int
+    kept: Path | None = None
+    progress: Progress = field(default=silent, repr=False, compare=False)
     _probed: list[Sensitivity] = field(default_factory=list, repr=False, compare=False)
 
     def calibration(self, model: Model) -> torch.Tensor:
-        """Cut the calibration windows with a model's own tokenizer, int64 ``[windows, length]``."""
+        """Cut the calibration windows with a model's own tokenizer, int64 ``[windows, length]``.
+
+        Where the text only stands in for the user's, every other window is of what the source writes itself.
+        """
+        import torch
+
         from smidgen.data.packing import windows
 
-        return windows(self.texts.calibration, model.tokenizer, length=self.length, count=self.windows, seed=self.seed)
+        given, own = self.windows, self.own_text
+        if own is None:
+            return windows(self.texts.calibration, model.tokenizer, length=self.length, count=given, seed=self.seed)
+        written = windows(own, model.tokenizer, length=self.length, count=given // 2, seed=self.seed)
+        count = given - len(written)
+        read = windows(self.texts.calibration, model.tokenizer, length=self.length, count=count, seed=self.seed)
+        places = [*(2.0 * place for place in range(len(read))), *(2.0 * place + 1 for place in range(len(written)))]
+        return torch.cat([read, written])[torch.tensor(places).argsort()]
+
+    @cached_property
+    def own_text(self) -> Corpus | None:
+        """What the source writes itself, for half of the windows; None where the user gave data."""
+        from smidgen.models.streamed import StreamedModel
+        from smidgen.recipe.own_text import kept, write
+
+        tokens = self.windows // 2 * self.length
+        if not self.texts.stand_in or not tokens or isinstance(self.source, StreamedModel):
+            return None
+        return kept(self.kept, lambda: write(self.source, tokens, seed=self.seed, progress=self.progress))
 
     def healing(self, model: Model) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut training windows and, from other places of the same text, a few to watch overfitting with."""
@@ -80,9 +110,10 @@ class Materials:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the outcome of every step besides the step itself."""
+        own = self.own_text
         return {
             "source": self.source.lineage.origin.sha256,
-            "text": self.texts.calibration.sha256,
+            "text": self.texts.calibration.sha256 + (own.sha256 if own else ""),
             "windows": self.windows,
             "length": self.length,
             "seed": self.seed,
