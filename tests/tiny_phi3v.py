@@ -15,7 +15,7 @@ import numpy
 import torch
 from safetensors.torch import save_file
 
-WIDTH, HEADS, INNER, BLOCKS, SIDE, PATCH = 32, 4, 48, 3, 56, 14
+WIDTH, HEADS, INNER, BLOCKS, SIDE, PATCH = 32, 4, 64, 3, 56, 14
 TOWER = {
     "hidden_size": WIDTH,
     "num_attention_heads": HEADS,
