@@ -155,3 +155,17 @@ def test_boxes_are_drawn_on_a_turned_page_where_the_words_stand(tmp_path, pdf, i
 def test_a_spreadsheet_runs_nothing():
     row = {"path": "a.pdf", "fields": {"issuer": {"value": "=cmd()", "status": "grounded"}}}
     assert as_csv([row]).splitlines()[1] == "a.pdf,'=cmd(),,"
+
+
+def test_a_page_that_never_ends_is_one_error_row(tmp_path, pdf):
+    endless = Job({"properties": {"invoice_number": {"type": "string", "pattern": "^([A-Z0-9-]+)+!$"}}})
+    path, good = tmp_path / "endless.pdf", tmp_path / "good.pdf"
+    path.write_bytes(pdf([[(40, 40, "Invoice No: " + "7" * 40)]]))
+    good.write_bytes(pdf([[(40, 40, "Invoice No: D-404")]]))
+    with Workers(endless, 1, patience=20.0) as workers:
+        assert "extraction" in workers.extract(good)
+        workers._patience = 1.5
+        failed = workers.extract(path)["failed"]
+        workers._patience = 20.0
+        assert failed["type"] == "EngineFailed" and "longer than a page may take" in failed["message"]
+        assert "extraction" in workers.extract(good)

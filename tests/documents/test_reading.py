@@ -6,10 +6,11 @@ import tracemalloc
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from smidgen.documents import ocr
 from smidgen.documents.layout import lay_out
+from smidgen.documents.readers import open_source
 from smidgen.documents.reading import MOST_PAGES, File, PageReader
 from smidgen.errors import DamagedFile, InvalidInput, MissingExtra, ReferenceNotFound, SmidgenError, Unsupported
 
@@ -150,6 +151,25 @@ def test_a_bomb_is_refused_before_it_goes_off(reader):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def test_a_photo_of_400_million_pixels_is_read_smaller_than_it_is(reader):
+    paper = Image.new("L", (20_000, 20_000), "white")
+    ImageDraw.Draw(paper).rectangle((9_000, 9_000, 9_800, 9_050), fill="black")
+    content = saved(paper, "JPEG", quality=20)
+    del paper
+    sheet = open_source(content, "photo.jpg").sheet(0)
+    assert (sheet.width, sheet.height) == (20_000, 20_000) and sheet.picture(2000).size == (2000, 2000)
+    # The frame of a progressive picture is held whole while it is decoded.
+    head = content.index(b"\xff\xc0")
+    with pytest.raises(InvalidInput, match="400,000,000 pixels"):
+        open_source(content[: head + 1] + b"\xc2" + content[head + 2 :], "progressive.jpg").sheet(0)
+
+
+@pytest.mark.parametrize("size", [(900, 500), (60_000, 3)])
+def test_an_empty_picture_has_no_words(reader, size):
+    [page] = pages(reader, saved(Image.new("L", size, "white"), "PNG"))
+    assert page.words == () and (page.width, page.height) == size
 
 
 def test_a_missing_file_is_an_error():

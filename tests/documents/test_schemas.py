@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from smidgen.documents.schema import load_schema, preset, presets
@@ -40,6 +42,12 @@ def test_every_preset_can_be_read(name):
         (properties(a={"anyOf": [{"type": "object"}, {"type": "string"}]}), "several alternatives"),
         (properties(a={"type": "array", "items": {"type": "string"}}), "something else than objects"),
         (properties(a={"x-kind": "colour"}), "no x-kind 'colour'"),
+        (properties(a={"x-kind": ["date"]}), "no x-kind"),
+        (properties(a={"maxLength": "ten"}), "properties/a/maxLength: 'ten' is not of type 'integer'"),
+        (properties(a={"anyOf": "b"}), "properties/a/anyOf"),
+        ({"properties": ["a"]}, "properties: "),
+        (properties(a={"type": ["string", "text"]}), "type 'text'"),
+        (properties(a={"type": {"b": 1}}), "has the type"),
         ({**properties(a={}), "required": ["b"]}, "requires what it does not describe: b"),
         ({**properties(a={}), "x-checks": [{"check": "sum", "of": ["a"], "equals": "b"}]}, "does not have: b"),
         ({**properties(a={}), "x-checks": [{"check": "summ"}]}, "no check 'summ'"),
@@ -110,3 +118,53 @@ def test_a_schema_is_a_file_a_preset_or_a_class(tmp_path):
             load_schema(name)
     with pytest.raises(InvalidInput, match="no model of pydantic"):
         load_schema("pydantic:json.JSONDecoder")
+
+
+def test_a_schema_that_grows_without_end_is_refused_at_once():
+    grows = {f"d{depth}": properties(**{f"p{each}": {"$ref": f"#/$defs/d{depth + 1}"} for each in range(12)})
+             for depth in range(8)}  # fmt: skip
+    with pytest.raises(RecipeError, match="more than 2,000 parts"):
+        read_schema({"$defs": {**grows, "d8": {"type": "string"}}, "$ref": "#/$defs/d0"})
+
+
+def test_types_that_may_be_null_may_be_listed():
+    schema = properties(ward={"type": ["string", "null"], "enum": ["north", "south", None]}, n={"enum": [1, 2]})
+    assert [(field.kind, field.type) for field in read_schema(schema).fields] == [
+        ("choice", "string"),
+        ("choice", "number"),
+    ]
+
+
+def test_references_and_unions_are_followed_through_each_other():
+    schema = {
+        "$defs": {"sum": {"anyOf": [{"$ref": "#/$defs/plain"}, {"type": "null"}]}, "plain": {"type": "number"}},
+        **properties(total={"allOf": [{"$ref": "#/$defs/sum"}], "title": "Grand total"}),
+    }
+    (field,) = read_schema(schema).fields
+    assert (field.type, field.title) == ("number", "Grand total")
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 9)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "a", "string", "("]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "type", "$ref"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+KEYWORDS = [
+    "type", "enum", "const", "format", "pattern", "minLength", "maxLength", "minimum", "maximum", "properties", "items",
+    "required", "title", "description", "$ref", "$defs", "anyOf", "allOf", "x-kind", "x-checks",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from(KEYWORDS), VALUES, max_size=4), VALUES)
+def test_whatever_a_schema_holds_it_is_read_or_refused_in_words(part, other):
+    try:
+        read_schema({"properties": {"a": part}, "x-checks": other})
+    except RecipeError as error:
+        assert all(problem and "Traceback" not in problem for problem in error.problems)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import queue
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen import errors
+from smidgen.documents.extract import CHOOSING
 from smidgen.documents.readers import suffixes
 from smidgen.documents.worker import described
 from smidgen.errors import EngineFailed, InvalidInput, ReferenceNotFound, SmidgenError
@@ -23,6 +25,7 @@ from smidgen.models.files import atomic_write, sha256_of, writing_error
 from smidgen.progress import Event, Progress, silent
 
 _WORKER = "smidgen.documents.worker"
+_PATIENCE = 300.0
 _VERSION = 1
 """Goes up when the same document may give another result."""
 
@@ -98,13 +101,14 @@ class Workers:
     Args:
         job: What is done with every document.
         count: How many processes.
+        patience: Seconds that a page may take to be read.
 
     Attributes:
         peak: The largest memory that a worker held, in bytes.
     """
 
-    def __init__(self, job: Job, count: int) -> None:
-        self._job = job
+    def __init__(self, job: Job, count: int, *, patience: float = _PATIENCE) -> None:
+        self._job, self._patience = job, patience
         self._idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
         for _ in range(count):
             self._idle.put(None)
@@ -128,14 +132,15 @@ class Workers:
             child = child or self._started()
             job = self._job
             child.send(path=str(path), name=name or path.name, pages=job.pages, overlay=job.overlay, pictures=pictures)
-            answer = child.receive()
+            answer = self._received(child)
         except SmidgenError as error:
             self._end(child)
             child = None
             if not isinstance(error, EngineFailed):
                 return {"failed": described(error)}
             broke = EngineFailed(
-                f"{name or path.name} brought its reader down.", remedy="The file is damaged or too large."
+                f"{name or path.name} brought its reader down, or kept it busy for longer than a page may take.",
+                remedy="The file is damaged or too large.",
             )
             return {"failed": described(broke) | {"detail": error.message}}
         except BaseException:
@@ -157,6 +162,22 @@ class Workers:
             self._end(child)
             raise failure(answer["failed"])
         return child
+
+    def _received(self, child: Child) -> dict[str, Any]:
+        """Wait for the answer; a process that gives no sign of life is ended, until it has only to choose."""
+        choosing = False
+        while True:
+            timer = threading.Timer(self._patience, child.kill)
+            timer.daemon = True
+            if not choosing:
+                timer.start()
+            try:
+                answer = child.receive()
+            finally:
+                timer.cancel()
+            if "at" not in answer:
+                return answer
+            choosing = answer["at"] == CHOOSING
 
     def _end(self, child: Child | None) -> None:
         if child is not None:

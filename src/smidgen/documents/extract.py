@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WINDOW = 8
 """Pages that are held at once; what was found on them goes on, their words do not."""
+CHOOSING = "choosing"
+"""What is being done once all pages were read."""
 _KEPT = 40
 _MOST_ROWS = 2000
 _TEXT_KEPT = 6000
@@ -69,9 +71,10 @@ class Extractor:
         began = time.process_time()
         gathered = _Gathered(self.wanted)
         read = self.reader.pages(file, pages)
-        while window := [lay_out(page) for page in islice(read, WINDOW)]:
+        laid_out = _told_each(map(lay_out, read), f"reading {file.name}", progress)
+        while window := list(islice(laid_out, WINDOW)):
             gathered.add(window)
-            progress(Event(f"reading {file.name}", len(gathered.sheets), None, "pages"))
+        progress(Event(CHOOSING, len(gathered.sheets), None, "pages"))
         chosen = assign(self.wanted.fields, gathered.ranked, self.chooser)
         chosen = reconcile(chosen, gathered.ranked, self.wanted.checks)
         found = {
@@ -112,6 +115,13 @@ class Extractor:
                     field.path, value, value, place.page, boxes_of(place.words), "grounded", sure
                 )  # fmt: skip
         return found
+
+
+def _told_each(layouts: Iterable[Layout], stage: str, progress: Progress) -> Iterator[Layout]:
+    """Report every page that was read."""
+    for number, layout in enumerate(layouts, 1):
+        progress(Event(stage, number, None, "pages"))
+        yield layout
 
 
 class _Gathered:

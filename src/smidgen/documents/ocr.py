@@ -21,6 +21,7 @@ _DETECTED = 1600
 _UPRIGHT_SCORE = 0.88
 _PROBES = 5
 _TALL = 1.5
+_THIN = 64
 
 
 def require_installed() -> None:
@@ -86,7 +87,7 @@ class Ocr:
     def _lines(self, image: Image) -> Any:
         import numpy
 
-        pixels = numpy.ascontiguousarray(numpy.asarray(image)[:, :, ::-1])
+        pixels = numpy.ascontiguousarray(numpy.asarray(roomy(image))[:, :, ::-1])
         return self._engine(pixels, use_det=True, use_cls=False, use_rec=True, return_word_box=True)
 
     def _turn(self, image: Image, found: Any) -> int:
@@ -110,6 +111,23 @@ class Ocr:
         pixels: NDArray[numpy.uint8] = numpy.ascontiguousarray(numpy.asarray(turned)[:, :, ::-1])
         read = self._engine(pixels, use_det=False, use_cls=False, use_rec=True, return_word_box=False)
         return float(read.scores[0]) if read.scores else 0.0
+
+
+def roomy(image: Image) -> Image:
+    """Return a picture on paper of at least 64 pixels a side: the engine enlarges thin ones as a whole.
+
+    Example:
+        >>> from PIL import Image
+        >>> roomy(Image.new("RGB", (2200, 1))).size
+        (2200, 64)
+    """
+    from PIL import Image
+
+    if min(image.size) >= _THIN:
+        return image
+    paper = Image.new("RGB", (max(_THIN, image.width), max(_THIN, image.height)), "white")
+    paper.paste(image)
+    return paper
 
 
 def _words(found: Any, skew: float, size: tuple[int, int]) -> list[Word]:

@@ -17,6 +17,7 @@ from smidgen.documents.reading import File, PageReader
 from smidgen.documents.schema_reading import read_schema
 from smidgen.errors import SmidgenError
 from smidgen.inference.child import Parent, peak_resident_bytes, run
+from smidgen.progress import Progress
 
 
 def main(parent: Parent) -> None:
@@ -29,7 +30,7 @@ def main(parent: Parent) -> None:
         return
     parent.answer(ready=True)
     while True:
-        parent.answer(**_answer(extractor, parent.next_request()))
+        parent.answer(**_answer(extractor, parent.next_request(), lambda event: parent.answer(at=event.stage)))
 
 
 def described(error: SmidgenError) -> dict[str, Any]:
@@ -49,10 +50,10 @@ def _extractor(request: dict[str, Any]) -> Extractor:
     return Extractor(read_schema(request["schema"]), PageReader(threads), chooser)
 
 
-def _answer(extractor: Extractor, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(extractor: Extractor, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     try:
         file = replace(File.at(request["path"]), name=request["name"])
-        found = extractor.extract(file, pages=request["pages"])
+        found = extractor.extract(file, pages=request["pages"], progress=progress)
         if request["overlay"] is not None:
             write_overlay(file, found, extractor.reader, Path(request["overlay"]))
         extraction = found.describe()

@@ -18,6 +18,7 @@ MOST_PIXELS = 100_000_000
 """Pixels that are decoded at most: an A3 page scanned at 600 dots per inch has 70 million."""
 
 _DRAFT = 2400
+_JPEG = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Picture:
 
     beginnings: tuple[tuple[int, bytes], ...] = (
         (0, b"\x89PNG\r\n\x1a\n"),
-        (0, b"\xff\xd8\xff"),
+        (0, _JPEG),
         (0, b"II*\0"),
         (0, b"MM\0*"),
         (8, b"WEBP"),
@@ -91,13 +92,18 @@ def struct_error() -> type[Exception]:
 
 def _opened(content: bytes, name: str) -> Image:
     from PIL import Image, UnidentifiedImageError
+    from PIL.JpegImagePlugin import JpegImageFile
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "TIFF", "WEBP"])
+            if content.startswith(_JPEG):
+                # Pillow's own bound is for pictures that are decoded whole; this one is read smaller than it is.
+                return JpegImageFile(io.BytesIO(content))
+            return Image.open(io.BytesIO(content), formats=["PNG", "TIFF", "WEBP"])
         except Image.DecompressionBombError as error:
-            raise _too_large(name, str(error).split("(")[-1].split(" ")[0]) from error
+            pixels = str(error).split("(")[-1].split(" ")[0]
+            raise _too_large(name, f"{int(pixels):,}" if pixels.isdigit() else "too many") from error
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise DamagedFile(f"{name} is damaged: it begins like a picture and cannot be decoded.") from error
 
