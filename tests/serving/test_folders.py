@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 
 from smidgen.export import safetensors
 from smidgen.models.store import Store
+from smidgen.serving.details import header_of
+from smidgen.serving.library import Library
+from smidgen.serving.opening import estimate_bytes
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
 
@@ -45,3 +49,10 @@ def test_a_folder_is_described(stored: str, ask: Any) -> None:
     assert "SYSTEM" in shown["modelfile"] and "FROM tiny:latest" in shown["modelfile"]
     assert shown["license"] == "mit"
     assert {tensor["name"] for tensor in shown["tensors"]} >= {"model.embed_tokens.weight"}
+
+
+def test_floats_of_torch_take_more_than_their_files(stored: str, smidgen_home: Path) -> None:
+    model = Library(Store(smidgen_home)).find(stored)
+    in_half = replace(model, bytes=model.bytes // 2)
+    grown = estimate_bytes(in_half, 64, "torch") - estimate_bytes(in_half, 64)
+    assert grown == 4 * header_of(model).parameters - in_half.bytes > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from smidgen.errors import InvalidInput
@@ -41,10 +43,10 @@ def test_a_variable_that_cannot_be_understood_is_named(variable: str) -> None:
         ServingSettings.from_environment({variable: "many"})
 
 
-BOUNDS = [{f"max_{name}": 0} for name in ("body", "image", "pixels", "grammar", "texts", "context", "memory")]
+BOUNDS = [{f"max_{name}": 0} for name in ("body", "bodies", "image", "pixels", "grammar", "texts", "context", "memory")]
 
 
-@pytest.mark.parametrize("wrong", [{"port": 70000}, {"slots": 0}, {"context": 1}, *BOUNDS])
-def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("wrong", [{"port": 70000}, {"slots": 0}, {"context": 1}, {"engine": "remote"}, *BOUNDS])
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        ServingSettings(**wrong)  # type: ignore[arg-type]
+        ServingSettings(**wrong)

@@ -31,6 +31,9 @@ _SMALLEST_CONTEXT = 4
 _SMALLEST_SEEING_CONTEXT = 2048
 """An image alone may fill a smaller one."""
 
+_FLOAT_BYTES = 4
+"""Bytes of a weight that torch holds as a float, at most."""
+
 _RANK = 4
 """llama.cpp's number for pooling to a score."""
 
@@ -47,7 +50,7 @@ def build_scheduler(settings: ServingSettings, store: Store) -> Scheduler:
         return open_runner(model, options, settings, store)
 
     def estimate(model: ServedModel, options: LoadOptions) -> int:
-        return estimate_bytes(model, context_of(model, options, settings) * settings.slots)
+        return estimate_bytes(model, context_of(model, options, settings) * settings.slots, settings.engine)
 
     memory = settings.max_memory or math.floor(_SHARE * machine.memory()[0])
     return Scheduler(settings, opener, estimate, memory=memory, most_models=settings.max_loaded or 3)
@@ -177,13 +180,19 @@ def context_of(model: ServedModel, options: LoadOptions, settings: ServingSettin
     return min(max(least, wanted), max(_SMALLEST_CONTEXT, min(trained, settings.max_context)))
 
 
-def estimate_bytes(model: ServedModel, context: int) -> int:
+def estimate_bytes(model: ServedModel, context: int, engine: str = "auto") -> int:
     """Estimate what a loaded model takes: its weights, the keys and values of its context, and a workspace.
 
     Args:
         model: The model.
         context: Tokens of all slots' contexts together.
+        engine: What computes; torch holds floats of what is not packed in a format of smidgen's own.
     """
     if model.path is None:
         return 0
-    return model.bytes + context * cache_bytes_per_token(metadata_of(model)) + WORKSPACE
+    from smidgen.models import packed
+
+    weights = model.bytes
+    if engine == "torch" and not packed.is_folder(model.path):
+        weights = max(weights, _FLOAT_BYTES * header_of(model).parameters)
+    return weights + context * cache_bytes_per_token(metadata_of(model)) + WORKSPACE

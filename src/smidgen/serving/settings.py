@@ -87,6 +87,10 @@ class ServingSettings:
     def __post_init__(self) -> None:
         if self.engine != "auto" and self.engine not in registry.names(ENGINES):
             raise ReferenceNotFound.among("engine", self.engine, ["auto", *registry.names(ENGINES)])
+        if self.engine == "remote":
+            raise InvalidInput(
+                "The engine remote asks another server and runs no stored models.", remedy="Ask that server itself."
+            )
         if self.speculate not in MODES:
             raise ReferenceNotFound.among("way to speculate", self.speculate, MODES)
         smallest = {"port": 0, "max_loaded": 0, "max_queue": 0, "max_images": 0}

@@ -52,7 +52,7 @@ def test_the_example_for_ollama_runs(address: str) -> None:
 def test_the_example_with_a_tool_runs(smollm2_address: str) -> None:
     (code,) = blocks(dict(EXAMPLES)["Tools"])
     said = run(code.replace("http://127.0.0.1:11434", smollm2_address), smollm2_address)
-    assert said.startswith("Function(arguments='{\"city\":\"")
+    assert said.startswith('Function(arguments=\'{"city":"')
 
 
 def test_the_examples_for_langchain_run(smollm2_address: str) -> None:
