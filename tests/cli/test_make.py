@@ -30,7 +30,15 @@ def made(source, tmp_path_factory):
 def test_a_made_folder_says_what_was_asked_and_reached(source, made, capsys):
     assert main(["make", str(source), *BUDGET, "--out", str(made)]) == 0
     shown = capsys.readouterr().out
-    for words in ("at most 100.0 KB", "met", "top choices", "KL ", "> What is the capital of France?", "report.html"):
+    for words in (
+        "at most 100.0 KB",
+        "met",
+        "top choices",
+        "KL ",
+        "> What is the capital of Japan?",
+        "before: ",
+        "report.html",
+    ):
         assert words in shown
     assert (made / "model.gguf").stat().st_size <= 100_000 and (made / "report.html").is_file()
 

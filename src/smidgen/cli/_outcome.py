@@ -54,7 +54,7 @@ def _show(screen: Screen, outcome: Outcome) -> None:
         screen.text(quality_line(quality))
     if receipt["samples"]:
         sample = receipt["samples"][0]
-        screen.text(f"\n> {sample['prompt']}\n{sample['result']}\n")
+        screen.text(f"\n> {sample['prompt']}\nbefore: {sample['source']}\nnow: {sample['result']}\n")
     for warning in receipt["warnings"]:
         screen.warn(warning)
     screen.text(f"Report: {outcome.folder / REPORT}")

@@ -11,7 +11,7 @@ from smidgen.models.checkpoint import gguf
 from smidgen.progress import Progress, silent, track
 
 PROMPTS = (
-    "What is the capital of France?",
+    "What is the capital of Japan?",
     "Explain in one sentence why the sky is blue.",
     "Write a short, polite email that moves a meeting to Friday.",
     "Tom has 3 apples and buys 4 more. How many apples does he have?",
