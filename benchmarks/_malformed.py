@@ -237,7 +237,17 @@ class Malformed:
         more = {"template": template, "format": schema, "response_format": wrapped, "grammar": 'root ::= root "a" | ('}
         body = self._plausible(route)
         body |= {name: value for name, value in more.items() if name in route.fields and self._chance.random() < 0.7}
+        if "tools" in route.fields and self._chance.random() < 0.5:
+            body |= self._demanded(schema)
         return self._send(route, _dumps(body))
+
+    def _demanded(self, schema: Any) -> dict[str, Any]:
+        """Return a function with this schema that must be called, in all notations at once."""
+        described = {"name": "f", "parameters": schema, "input_schema": schema}
+        kind = self._chance.choice(({"type": "function"}, {}))
+        named = {"type": self._chance.choice(("function", "tool", "any")), "name": "f", "function": {"name": "f"}}
+        tools = [kind | described | {"function": described}] * self._chance.choice((1, 2, 200))
+        return {"tools": tools, "tool_choice": self._chance.choice(("required", "f", named, {}, 5))}
 
     def lengths(self) -> bytes:
         """A Content-Length that is not true."""

@@ -118,6 +118,19 @@ def test_openai_tools(other: openai.OpenAI) -> None:
     assert json.loads(call.function.arguments) == {"city": "Paris"}
 
 
+def test_openai_tools_that_are_demanded(other: openai.OpenAI) -> None:
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        asked: Any = {"tools": [TOOL], "tool_choice": choice, "max_tokens": 48, "temperature": 0}
+        (call,) = other.chat.completions.create(model=MODEL, messages=QUESTION, **asked).choices[0].message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
+    tool: Any = {"type": "function", "strict": False, **FUNCTION}
+    made = other.responses.create(
+        model=MODEL, input=QUESTION, tools=[tool], tool_choice="required", temperature=0, max_output_tokens=48
+    )
+    called = next(each for each in made.output if each.type == "function_call")
+    assert (called.name, json.loads(called.arguments)) == ("weather", {"city": "Paris"})
+
+
 def test_openai_completions(other: openai.OpenAI) -> None:
     made = other.completions.create(model=MODEL, prompt=["One two", "Three"], max_tokens=8)
     assert [choice.index for choice in made.choices] == [0, 1] and all(choice.text for choice in made.choices)
@@ -155,6 +168,15 @@ def test_anthropic_tools(third: anthropic.Anthropic) -> None:
     made = third.messages.create(model=MODEL, messages=QUESTION, max_tokens=32, tools=[tool])
     (call,) = [block for block in made.content if block.type == "tool_use"]
     assert (call.name, call.input, made.stop_reason) == ("weather", {"city": "Paris"}, "tool_use")
+
+
+def test_anthropic_tools_that_are_demanded(third: anthropic.Anthropic) -> None:
+    tool: Any = {"name": "weather", "input_schema": PARAMETERS}
+    for choice in ({"type": "any"}, {"type": "tool", "name": "weather"}):
+        asked: Any = {"tools": [tool], "tool_choice": choice, "extra_body": {"temperature": 0}}
+        made = third.messages.create(model=MODEL, messages=QUESTION, max_tokens=48, **asked)
+        call = made.content[-1]
+        assert (call.name, call.input, made.stop_reason) == ("weather", {"city": "Paris"}, "tool_use")
 
 
 def test_anthropic_counts_and_errors(third: anthropic.Anthropic) -> None:
