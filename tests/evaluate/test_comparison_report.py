@@ -35,6 +35,9 @@ def page(comparison):
 def test_the_verdict_comes_first_and_every_model_has_its_sentence(comparison, page):
     said, plain = spoken(page), comparison.to_dict()
     assert said.index(plain["headline"]) < said.index("One sentence each") < said.index("Small print")
+    assert f'<h1 class="said">{plain["headline"]}</h1>' in page
+    assert plain["headline"] == "B (gemma3:270m) came out best by arc, not surely better than A and D."
+    assert "Size 241.4 MB Writes 22.3 tokens/s Quality: arc 53.3% Measured before" in said
     assert all(sentence in said for sentence in plain["verdicts"]) and said.count("Take this one") == 1
     assert "The others are set against it: 98.4 MB, writes 40.2 tokens/s" in said
 
@@ -42,9 +45,10 @@ def test_the_verdict_comes_first_and_every_model_has_its_sentence(comparison, pa
 def test_figures_stand_with_their_intervals(page):
     said = spoken(page)
     for shown in (
-        "40.2 40.1 to 40.2", "1.17× 1.14× to 1.19×", "80.0 MB", "0.807 0.773 to 0.842", "43.3% 30.8% to 55.9%",
+        "40.2 40.1 to 40.2", "1.17× 1.14× to 1.19×", "80.0 MB", "0.807 0.773 to 0.842", "43.3% 31.6% to 55.9%",
         "percentage points; more is better", "90% 70% to 98%", "It finds 90% of the facts", "AMD EPYC 9354P",
         "sha256 abab", "Ollama's protocol, version 0.9", "--rounds 2 --tokens 128", "p = 0.",
+        "--task arc --task-file ARC-Easy-Test.jsonl --limit 60 --fresh",
         "every figure of quality is the same",
     ):  # fmt: skip
         assert shown in said, shown
@@ -230,7 +234,7 @@ def test_nothing_hangs_over_and_all_that_scrolls_has_the_keyboard(page, tmp_path
     try:
         browser.size(width, 900, phone=phone)
         browser.call("Page.navigate", url=(tmp_path / "page.html").as_uri())
-        browser.wait("document.readyState === 'complete' && document.querySelector('main')")
+        browser.wait("document.readyState === 'complete' && document.querySelector('main') !== null")
         assert browser.run("document.documentElement.scrollWidth") <= width
         scrolling = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && "
         scrolling += (

@@ -100,5 +100,6 @@ def compare(
     contestants = found[: len(models)]
     referee = None if judge is None else next(each for each in found if each.name == judge)
     texts = tuple(read_texts(setting.texts, offline)) if setting.windows else ()
-    plan = Plan(tuple(contestants), referee, asked, tuple(tasks), texts, setting, threads)
+    file = str(prompts) if isinstance(prompts, str | Path) else None
+    plan = Plan(tuple(contestants), referee, asked, tuple(tasks), texts, setting, threads, file)
     return run(plan, progress)

@@ -17,7 +17,7 @@ from smidgen.evaluate.comparing.keeping import Kept, against_earlier
 from smidgen.evaluate.comparing.prompts import Prompt
 from smidgen.evaluate.comparing.results import NOISY, Answered, Compared, Comparison, Range, answered, by_round, ratio
 from smidgen.evaluate.comparing.scoring import Scores, Scoring, score, write_exams
-from smidgen.evaluate.findings import Finding, Z
+from smidgen.evaluate.findings import Finding, Z, share_interval
 from smidgen.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Plan:
         texts: Texts that are foretold.
         setting: How often, how long, within what.
         threads: Threads to compute with.
+        prompts_file: Where the prompts come from; None for those that come with smidgen or with the call.
     """
 
     contestants: tuple[Contestant, ...]
@@ -48,6 +49,7 @@ class Plan:
     texts: tuple[Text, ...]
     setting: CompareSetting
     threads: int | None
+    prompts_file: str | None = None
 
     @property
     def asked(self) -> str:
@@ -277,13 +279,17 @@ def _text(losses: Any) -> dict[str, Any]:
 
 def _task(reached: TaskScore) -> dict[str, Any]:
     figure = reached.figures[reached.main]
+    values = [each[reached.main] for each in reached.scores]
+    low, high = figure.value - Z * figure.standard_error, figure.value + Z * figure.standard_error
+    if set(values) <= {0.0, 1.0}:
+        low, high = share_interval(int(sum(values)), len(values))
     return {
         "name": reached.task,
         "items": reached.items,
         "main": reached.main,
         "value": figure.value,
-        "low": max(0.0, figure.value - Z * figure.standard_error),
-        "high": min(1.0, figure.value + Z * figure.standard_error),
+        "low": max(0.0, low),
+        "high": min(1.0, high),
         "cut": reached.cut,
         "figures": {name: asdict(each) for name, each in reached.figures.items()},
     }
@@ -323,4 +329,7 @@ def _setting(plan: Plan, found: _Found) -> dict[str, Any]:
         "noisy": NOISY,
         "judge": plan.referee.name if plan.referee else None,
         "judge_orders": 2 if plan.referee else None,
+        "prompts_file": plan.prompts_file,
+        "texts": list(setting.texts),
+        "weaknesses": setting.weaknesses,
     }

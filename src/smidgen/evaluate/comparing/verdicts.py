@@ -100,8 +100,10 @@ def _headline(plain: Mapping[str, Any], best: int | None) -> str:
     sign = -1 if yardstick["higher"] else 1
     top = min(known, key=lambda number: sign * _value(plain, number)["value"])  # type: ignore[index]
     if top == best:
-        rivals = [number for number in known if number != best and not _worse(plain, number, best)]
-        return f"{name} is {'the best' if rivals else 'surely the best'}, by {yardstick['name']}."
+        rivals = [letter(number) for number in known if number != best and not _worse(plain, number, best)]
+        if not rivals:
+            return f"{name} is surely the best, by {yardstick['name']}."
+        return f"{name} came out best by {yardstick['name']}, not surely better than {words.listing(rivals)}."
     what = "smallest" if all(models[number]["about"]["bytes"] for number in known) else "fastest"
     return f"{name} is the {what} that is surely within {_CLOSE:.0%} of the best, by {yardstick['name']}."
 

@@ -42,6 +42,7 @@ def contents(plain: Mapping[str, Any], letters: Sequence[str]) -> dict[str, Any]
     models = [_shown(plain, number, letter) for number, letter in enumerate(letters)]
     return {
         "title": f"{len(models)} models compared",
+        "choice": figures.outline(plain),
         "wide": True,
         "headline": plain["headline"],
         "repeat": plain["repeated"],
@@ -276,5 +277,13 @@ def _command(plain: Mapping[str, Any]) -> str:
     parts = ["smidgen", "compare", *(model["about"]["name"] for model in plain["models"])]
     for name in ("rounds", "tokens", "windows", "seed", "threads"):
         parts += [f"--{name}", str(setting[name])]
-    parts += ["--judge", setting["judge"]] if setting["judge"] else []
+    for name, value in (("judge", setting["judge"]), ("prompts", setting.get("prompts_file"))):
+        parts += [f"--{name}", value] if value else []
+    for text in setting.get("texts") or ():
+        parts += ["--text", text]
+    parts += ["--weaknesses"] if setting.get("weaknesses") else []
+    for task in plain["tasks"]:
+        parts += ["--task", task["name"], "--task-file", task["file"]]
+    if plain["tasks"]:
+        parts += ["--limit", str(max(len(task["questions"]) for task in plain["tasks"]))]
     return f"{shlex.join(parts)} --fresh"

@@ -50,6 +50,20 @@ def rows(plain: Mapping[str, Any]) -> list[Row]:
     return [row for row in rows if any(cell.text not in (words.NOTHING, "—") for cell in row.cells) and count]
 
 
+def outline(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a reader wants to know first of the model to take: its size, speed and quality; of none, nothing."""
+    number = plain["choice"]
+    if number is None:
+        return []
+    model, yardstick = plain["models"][number], plain["yardstick"]
+    size, writes, value = model["about"]["bytes"], model["writes"], yardstick["values"][number]
+    found = [("Size", words.size(size))] if size else []
+    found += [("Writes", f"{words.number(writes['median'])} tokens/s")] if writes else []
+    is_share = yardstick["unit"] == "share"
+    shown = words.share(value["value"]) if is_share else f"{value['value']:.3f} {yardstick['unit']}"
+    return [*found, (f"Quality: {yardstick['name']}", shown)]
+
+
 def _quality_row(plain: Mapping[str, Any]) -> list[Row]:
     """Return how far every model's figure of quality lies from the first one's."""
     yardstick = plain["yardstick"]
