@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from smidgen.documents.habits import Habits
 from smidgen.documents.kinds import Kind, build
 from smidgen.documents.labels import Label, Labels
 from smidgen.documents.layout import Layout, Segment
+from smidgen.documents.page import around
+from smidgen.documents.row_joining import RowLine, join
 from smidgen.documents.schema import Field, Table
 from smidgen.documents.vocabulary import concept_of
 
@@ -52,16 +55,29 @@ class RowReader:
         if header is None:
             return self._without_head(layout, labels, habits)
         line, columns = header
-        rows: list[dict[str, Candidate]] = []
+        lines: list[RowLine] = []
         for segments in layout.lines[line + 1 :]:
-            if _is_end(segments, labels):
-                if rows:
-                    break
-                continue
-            row = self._row(segments, columns, layout, habits)
-            if any(column.numeric and column.field.path in row for column in columns) and len(row) > 1:
-                rows.append(row)
-        return rows
+            if not _is_end(segments, labels):
+                lines += self._line(segments, columns, layout, habits)
+            elif any(each.figures and len(each.figures) + len(each.words) > 1 for each in lines):
+                break
+        return join(_in_columns(lines, columns, layout.height), layout.height)
+
+    def _line(
+        self, segments: Sequence[Segment], columns: Sequence[_Column], layout: Layout, habits: Habits
+    ) -> list[RowLine]:
+        """Return what a line has in the columns; nothing where it has words beside them."""
+        cells = self._row(segments, columns, layout, habits)
+        figures = {
+            column.field.path: cells[column.field.path]
+            for column in columns
+            if column.field.path in cells and column.numeric
+        }
+        words = {path: each for path, each in cells.items() if path not in figures}
+        if not cells or (not figures and len(segments) > len(words)):
+            return []
+        box = around([segment.box for segment in segments])
+        return [RowLine(figures, words, box.top, box.bottom)]
 
     def _header(self, labels: Sequence[Label]) -> tuple[int, list[_Column]] | None:
         best: tuple[int, list[_Column]] | None = None
@@ -103,22 +119,36 @@ class RowReader:
         if words is None or sums is None:
             return []
         rows: list[dict[str, Candidate]] = []
+        above: Candidate | None = None  # words of the line above, which had no sum
         for segments in layout.lines:
             if _is_end(segments, labels):
                 if rows:
                     break
+                above = None
                 continue
-            values = [
-                each
-                for each in in_segment(segments[-1], layout.page.number, sums.kind.spans(segments[-1].text, habits))
-            ]
-            good = [each for each in values if each.quality > 0.8 and each.end >= len(segments[-1].text) - 3]
-            named = [
-                each for each in in_segment(segments[0], layout.page.number, words.kind.spans(segments[0].text, habits))
-            ]
-            if good and named and segments[0] is not segments[-1]:
-                rows.append({words.field.path: named[0], sums.field.path: good[-1]})
+            first, last = segments[0], segments[-1]
+            values = in_segment(last, layout.page.number, sums.kind.spans(last.text, habits))
+            good = [each for each in values if each.quality > 0.8 and each.end >= len(last.text) - 3]
+            named = next(in_segment(first, layout.page.number, words.kind.spans(first.text, habits)), None)
+            if good and named is not None and first is not last:
+                if above is not None and _is_count(first.text) and _follows(above, named, layout.height):
+                    named = above
+                rows.append({words.field.path: named, sums.field.path: good[-1]})
+            above = named if len(segments) == 1 and not good else None
         return rows
+
+
+def _in_columns(lines: Sequence[RowLine], columns: Sequence[_Column], height: float) -> list[RowLine]:
+    """Leave out lines of words that begin left of the column that they would go on in."""
+    lefts = {column.field.path: column.left for column in columns}
+    for line in lines:
+        for path, each in line.words.items() if line.figures else ():
+            lefts[path] = min(lefts[path], each.box.left)
+    return [
+        line
+        for line in lines
+        if line.figures or all(each.box.left > lefts[path] - 2 * height for path, each in line.words.items())
+    ]
 
 
 def _column(field: Field) -> _Column:
@@ -151,6 +181,20 @@ def _is_end(segments: Sequence[Segment], labels: Sequence[Label]) -> bool:
         _ENDS & set(label.names) and not label.segment.text[: label.begin].strip() and max(label.names.values()) > 0.5
         for label in here
     )
+
+
+def _is_count(text: str) -> bool:
+    """Say whether a text only tells how many at which price, as the second line of an item on a receipt does.
+
+    Example:
+        >>> _is_count("2 x 15.50"), _is_count("3 @ RM 4.00"), _is_count("2 x Tea")
+        (True, True, False)
+    """
+    return any(map(str.isdigit, text)) and re.search(r"[^\W\d_]{3,}", text) is None
+
+
+def _follows(above: Candidate, below: Candidate, height: float) -> bool:
+    return below.box.top - above.box.bottom < 1.2 * height
 
 
 def _distance(segment: Segment, column: _Column) -> float:
