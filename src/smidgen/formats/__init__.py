@@ -14,12 +14,14 @@ from typing import Any
 from smidgen import registry
 from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.formats._block import BlockFormat, Scales
+from smidgen.formats._codebook import CodebookFormat, nearest
 from smidgen.formats._format import NumberFormat
 from smidgen.formats._grid import Grid
 from smidgen.formats._multiply import multiply, multiply_back
 
 __all__ = [
     "BlockFormat",
+    "CodebookFormat",
     "Grid",
     "NumberFormat",
     "Scales",
@@ -28,6 +30,7 @@ __all__ = [
     "multiply",
     "multiply_back",
     "names",
+    "nearest",
 ]
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from smidgen.errors import DamagedFile
 from smidgen.formats import _dense, _multiply
 from smidgen.formats._block import require_importance
-from smidgen.formats._format import NumberFormat, require_finite
+from smidgen.formats._codebook import CodebookFormat, nearest
+from smidgen.formats._format import require_finite
 from smidgen.formats._group import require_one_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ ROWS = 512
 
 
 @dataclass(frozen=True)
-class Kmeans(NumberFormat):
+class Kmeans(CodebookFormat):
     """A codebook of 2**b float16 values for every row, from k-means; b + 16 * 2**b / columns bits per weight.
 
     weight = codebook[code]. The values are the means that make Σ h (w - value)² least (Lloyd's turns, started at equal
@@ -69,6 +70,14 @@ class Kmeans(NumberFormat):
         """Find every row's codebook and pack it before the row's codes."""
         import torch
 
+        codebook = self.learn(weights, importance)
+        parts = zip(torch.split(weights.detach().cpu().float(), ROWS), torch.split(codebook, ROWS), strict=True)
+        return torch.cat([self.join(nearest(part, values).to(torch.uint8), values) for part, values in parts])
+
+    def learn(self, weights: Tensor, importance: Tensor | None = None) -> Tensor:
+        """Return every row's codebook in float32, as float16 holds it; see `CodebookFormat.learn`."""
+        import torch
+
         self.bytes_for(tuple(weights.shape))
         require_finite(weights)
         require_importance(importance, weights)
@@ -76,20 +85,24 @@ class Kmeans(NumberFormat):
         counts = torch.ones_like(whole[:1]) if importance is None else importance.detach().cpu().float()
         counts = (counts / counts.max().clamp(min=1e-30)).expand_as(whole)
         parts = zip(torch.split(whole, ROWS), torch.split(counts, ROWS), strict=True)
-        return torch.cat([self._packed(part, count) for part, count in parts])
+        return torch.cat([self._learnt(part, count) for part, count in parts])
 
-    def _packed(self, weights: Tensor, counts: Tensor) -> Tensor:
+    def _learnt(self, weights: Tensor, counts: Tensor) -> Tensor:
         import torch
 
         codebook = self._started(weights)
         for _ in range(ROUNDS):
-            codes = _nearest(weights, codebook)
+            codes = nearest(weights, codebook)
             mass = torch.zeros_like(codebook).scatter_add_(1, codes, counts)
             value = torch.zeros_like(codebook).scatter_add_(1, codes, counts * weights)
             codebook = torch.where(mass > 0, value / mass.clamp(min=1e-30), codebook).sort(1).values
-        stored = codebook.clamp(-65504, 65504).half()
-        codes = _nearest(weights, stored.float())
-        return torch.cat([stored.view(torch.uint8), _dense.join(codes.to(torch.uint8), self.bits)], 1)
+        return codebook.clamp(-65504, 65504).half().float()
+
+    def join(self, codes: Tensor, codebook: Tensor) -> Tensor:
+        """Put every row's codebook before its codes."""
+        import torch
+
+        return torch.cat([codebook.half().view(torch.uint8), _dense.join(codes, self.bits)], 1)
 
     def _started(self, weights: Tensor) -> Tensor:
         import torch
@@ -123,11 +136,3 @@ class Kmeans(NumberFormat):
 
         bits, scales = self.bits, _loops.halves()
         return lambda packed, out: _loops.codebooks(packed, bits, scales, out)
-
-
-def _nearest(weights: Tensor, codebook: Tensor) -> Tensor:
-    """Return the places [rows, columns] of the nearest values in ascending codebooks [rows, values]."""
-    import torch
-
-    boundaries = (codebook[:, 1:] + codebook[:, :-1]) / 2
-    return torch.searchsorted(boundaries.contiguous(), weights.contiguous())

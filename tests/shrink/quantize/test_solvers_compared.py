@@ -105,3 +105,22 @@ def test_scaling_a_model_on_disk_is_refused(tiny_model, windows, tmp_path):
     streamed = StreamedModel(model.module, model.tokenizer, model.family, model.lineage)
     with pytest.raises(InvalidInput, match="changes norms"):
         Quantize(default="q4_0", solver="scale", formats={}).apply(streamed, windows, work=tmp_path / "work")
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_codebooks_are_compensated_too(bits):
+    torch.manual_seed(bits)
+    inputs = torch.randn(512, 12) @ torch.randn(12, 64) + 0.2 * torch.randn(512, 64)
+    weight, hessian, kmeans = torch.randn(24, 64), inputs.T @ inputs / 512, formats.find(f"kmeans:bits={bits}")
+
+    def damage(packed):
+        change = kmeans.unpack(packed) - weight
+        return float(((change @ hessian) * change).sum())
+
+    rounded, stored = (solvers.find(name).store(weight, hessian, kmeans) for name in ("nearest", "gptq"))
+    assert stored.shape == rounded.shape and damage(stored) < 0.5 * damage(rounded)
+
+
+def test_codebooks_without_statistics_are_rounded():
+    weight, kmeans = torch.randn(8, 64), formats.find("kmeans:bits=3")
+    assert torch.equal(solvers.find("gptq").store(weight, None, kmeans), kmeans.quantize(weight))

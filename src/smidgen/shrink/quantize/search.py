@@ -15,7 +15,6 @@ from smidgen import divergence, formats, heap
 from smidgen.progress import Event, Progress, silent
 from smidgen.shrink.precision import autocast
 from smidgen.shrink.quantize.sensitivity import costs_of
-from smidgen.shrink.quantize.solvers import importance_of
 
 if TYPE_CHECKING:
     import numpy
@@ -69,14 +68,12 @@ class Trial:
         """Return a matrix's bytes in a format, worked out once."""
         if (name, wanted) not in self._stored:
             hessian, _ = costs_of(self.model, self.sensitivity, name)
-            weight, number_format = self.model.weight(name).detach().float(), formats.find(wanted)
+            weight = self.model.weight(name).detach().float()
             original = self.model.original(name)
             if original is not None and original.format == wanted:
                 packed = original.data
-            elif isinstance(number_format, formats.BlockFormat):
-                packed = self.solver.solve(weight, hessian, number_format)
             else:
-                packed = number_format.quantize(weight, importance_of(hessian))
+                packed = self.solver.store(weight, hessian, formats.find(wanted))
             self._stored[name, wanted] = packed
         return self._stored[name, wanted]
 

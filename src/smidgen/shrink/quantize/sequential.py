@@ -119,7 +119,7 @@ class SequentialPass:
         weights = [self.model.weight(name) for name in members]
         with exact():
             whole = weights[0] if len(weights) == 1 else torch.cat([weight.float() for weight in weights])
-            packed = self._solve(whole, hessian, format_name)
+            packed = self.solver.store(whole, hessian, formats.find(format_name))
         rows = [len(weight) for weight in weights]
         for name, weight, data in zip(members, weights, torch.split(packed, rows), strict=True):
             if self.streamed is None or not self._is_on_disk(name):
@@ -130,12 +130,6 @@ class SequentialPass:
 
     def _is_on_disk(self, name: str) -> bool:
         return bool(self.model.module.get_parameter(name).device.type == "meta")
-
-    def _solve(self, weight: torch.Tensor, hessian: torch.Tensor | None, format_name: str) -> torch.Tensor:
-        number_format = formats.find(format_name)
-        if isinstance(number_format, formats.BlockFormat):
-            return self.solver.solve(weight, hessian, number_format)
-        return number_format.quantize(weight.float(), solvers.importance_of(hessian))
 
     def _quantized(self, part: str) -> bool:
         return self.kept is not None and self.kept.finished(part)

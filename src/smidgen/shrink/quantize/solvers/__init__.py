@@ -10,7 +10,7 @@ from smidgen import registry
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.formats import BlockFormat
+    from smidgen.formats import BlockFormat, NumberFormat
 
 
 ROWS_AT_A_TIME = 8192
@@ -42,6 +42,23 @@ class Solver:
         """
         raise TypeError(f"{type(self).__name__} solves nothing")
 
+    def store(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: NumberFormat) -> torch.Tensor:
+        """Quantise one matrix in any format: by `solve` where it can hold that format, else rounded by importance.
+
+        Args:
+            weight: As for `solve`.
+            hessian: As for `solve`.
+            number_format: The format to store it in.
+
+        Returns:
+            The packed bytes, uint8 ``[rows, bytes per row]``.
+        """
+        from smidgen import formats
+
+        if isinstance(number_format, formats.BlockFormat):
+            return self.solve(weight, hessian, number_format)
+        return number_format.quantize(weight.float(), importance_of(hessian))
+
     def channel_scales(
         self, weight: torch.Tensor, hessian: torch.Tensor, number_format: BlockFormat
     ) -> torch.Tensor | None:
@@ -57,7 +74,7 @@ class Solver:
         return None
 
 
-def parts_of(weight: torch.Tensor, number_format: BlockFormat) -> Sequence[torch.Tensor]:
+def parts_of(weight: torch.Tensor, number_format: NumberFormat) -> Sequence[torch.Tensor]:
     """Divide a matrix into rows that are solved together; rows that share their scales stay together."""
     import torch
 

@@ -12,12 +12,15 @@ from smidgen.shrink.quantize.solvers import Solver, parts_of
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.formats import BlockFormat, Grid, Scales
+    from smidgen.formats import BlockFormat, CodebookFormat, Grid, NumberFormat, Scales
+
+COLUMNS = 128
+"""Columns of a row with a codebook whose errors reach the later ones in one product."""
 
 
 @dataclass(frozen=True)
 class Gptq(Solver):
-    """GPTQ (Frantar 2022, arXiv 2210.17323) on block formats, with importance-weighted scales.
+    """GPTQ (Frantar 2022, arXiv 2210.17323) on block formats, with importance-weighted scales, and on codebooks.
 
     U is the upper Cholesky factor of H⁻¹. Column by column, e = (w_i − ŵ_i)/U_ii and w_{>i} −= e·U_{i,>i}. The
     scales of a block are fitted when it is reached, on the already updated weights, each column weighing
@@ -54,6 +57,18 @@ class Gptq(Solver):
         number_format = number_format.for_columns(weight.shape[1])
         parts = parts_of(weight, number_format)
         return torch.cat([_compensate(part.float(), factor, number_format) for part in parts])
+
+    def store(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: NumberFormat) -> torch.Tensor:
+        """Quantise one matrix in any format; codebooks are learnt on the weights as they were, then compensated for."""
+        import torch
+
+        from smidgen import formats
+
+        if hessian is None or not isinstance(number_format, formats.CodebookFormat):
+            return super().store(weight, hessian, number_format)
+        factor = inverse_factor(hessian, self.damping)
+        parts = parts_of(weight, number_format)
+        return torch.cat([_by_codebook(part.float(), factor, number_format) for part in parts])
 
 
 def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: BlockFormat) -> torch.Tensor:
@@ -125,3 +140,25 @@ def _column_by_column(
         errors[column] = (work[column] - number_format.decode(codes[column], scale, minimum)) / factor[column, column]
         work[column + 1 :].addr_(factor[column, column + 1 :], errors[column], alpha=-1)
     return errors
+
+
+def _by_codebook(weight: torch.Tensor, factor: torch.Tensor, number_format: CodebookFormat) -> torch.Tensor:
+    """Compensate as `_compensate` does, with every row's values fixed before its first column."""
+    import torch
+
+    from smidgen.formats import nearest
+
+    codebook = number_format.learn(weight, 1 / factor.diagonal().square())
+    work = weight.T.contiguous()
+    codes = torch.empty(work.shape, dtype=torch.uint8)
+    for start in range(0, len(work), COLUMNS):
+        span = slice(start, min(start + COLUMNS, len(work)))
+        errors = torch.empty_like(work[span])
+        for place, column in enumerate(range(span.start, span.stop)):
+            found = nearest(work[column, :, None], codebook)
+            codes[column] = found[:, 0]
+            errors[place] = (work[column] - codebook.gather(1, found)[:, 0]) / factor[column, column]
+            work[column + 1 : span.stop].addr_(factor[column, column + 1 : span.stop], errors[place], alpha=-1)
+        if span.stop < len(work):
+            work[span.stop :].addmm_(factor[span, span.stop :].T, errors, alpha=-1)
+    return number_format.join(codes.T.contiguous(), codebook)
