@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smidgen.evaluate.respondents import Engine
     from smidgen.evaluate.tasks import Exam, TaskScore
 
-_PANEL = "Tasks"
+PANEL = "Tasks"
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class Asked:
 def asked(
     task: Annotated[
         list[str] | None,
-        typer.Option(
-            "--task", "--tasks", metavar="NAME", help="Score a task; may be repeated.", rich_help_panel=_PANEL
-        ),
+        typer.Option("--task", "--tasks", metavar="NAME", help="Score a task; may be repeated.", rich_help_panel=PANEL),
     ] = None,
     task_file: Annotated[
         list[str] | None,
@@ -61,12 +59,12 @@ def asked(
             "--task-file",
             metavar="FILE",
             help="Its labelled rows, JSONL, JSON or CSV; one for each --task.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", help="The first N rows of each task.", rich_help_panel=_PANEL),
+        typer.Option("--limit", metavar="N", help="The first N rows of each task.", rich_help_panel=PANEL),
     ] = None,
     few_shot: Annotated[
         int | None,
@@ -75,7 +73,7 @@ def asked(
             metavar="K",
             help="Worked examples before each question.",
             show_default="the task's",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     few_shot_file: Annotated[
@@ -84,7 +82,7 @@ def asked(
             "--few-shot-file",
             metavar="FILE",
             help="Rows of worked examples; one for each --task.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     images: Annotated[
@@ -94,7 +92,7 @@ def asked(
             metavar="FOLDER",
             help="Where the images lie that rows name.",
             show_default="the rows' folder",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     allow_code_execution: Annotated[
@@ -102,7 +100,7 @@ def asked(
         typer.Option(
             "--allow-code-execution",
             help="Run what a model programs also where nothing keeps it from harm.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = False,
 ) -> Asked:

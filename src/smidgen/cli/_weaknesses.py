@@ -28,6 +28,7 @@ class Asked:
         trained_on: What the model was trained on.
         longest: Most tokens of context.
         keep: Whether what is found is written into receipts and reports.
+        judge: A model that reads what they write.
         texts: Data of the domain.
         windows: Windows of each text.
     """
@@ -37,6 +38,7 @@ class Asked:
     trained_on: str | None = None
     longest: int = 4096
     keep: bool = False
+    judge: str | None = None
     texts: tuple[str, ...] = ()
     windows: int = 8
 
@@ -71,10 +73,20 @@ def asked(
             rich_help_panel=_PANEL,
         ),
     ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="MODEL",
+            help="Who reads the long texts that they write.",
+            show_default="nobody",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
 ) -> Asked:
     """Gather the options of weaknesses."""
     only = tuple(weakness or ())
-    return Asked(weaknesses or bool(only) or keep, only, trained_on, longest, keep)
+    return Asked(weaknesses or bool(only) or keep, only, trained_on, longest, keep, judge)
 
 
 Options = Annotated[Asked, Group(asked)]
@@ -122,6 +134,7 @@ def show(models: Sequence[str], against: str | None, asked: Asked, settings: Set
             windows=asked.windows,
             longest=asked.longest,
             seed=settings.seed,
+            judge=asked.judge,
             offline=settings.offline,
         )
         found = examine(

@@ -37,7 +37,13 @@ _Activations = Annotated[
 ]
 _Engine = Annotated[
     str,
-    typer.Option("--engine", metavar="NAME", help="What answers tasks: llama_cpp, or torch in float32."),
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What scores them: llama_cpp, or torch in float32.",
+        show_default="llama_cpp for GGUF files",
+        rich_help_panel=_tasks.PANEL,
+    ),
 ]
 _Price = Annotated[
     float | None,

@@ -88,6 +88,7 @@ def default_subjects(
     windows: int = 8,
     longest: int = LONGEST,
     seed: int = 0,
+    judge: str | None = None,
     offline: bool = False,
 ) -> Subjects:
     """Return what models are examined with.
@@ -98,6 +99,7 @@ def default_subjects(
         windows: At most so many windows of each text.
         longest: Most tokens of context that are tried.
         seed: Of everything drawn.
+        judge: A model that reads what they write; none where None.
         offline: Take only what is on this machine.
 
     Raises:
@@ -119,7 +121,7 @@ def default_subjects(
         taught = load(trained_on, offline=offline)
     elif not texts:
         taught = builtin.calibration()
-    return Subjects(Text.of(corpus), None if taught is None else Text.of(taught), windows, longest, seed)
+    return Subjects(Text.of(corpus), None if taught is None else Text.of(taught), windows, longest, seed, judge)
 
 
 def open_examined(model: str, subjects: Subjects, threads: int | None, offline: bool, progress: Progress) -> Examined:

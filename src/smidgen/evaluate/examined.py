@@ -33,6 +33,7 @@ class Subjects:
         windows: At most so many windows of each text.
         longest: Most tokens of context that are tried.
         seed: Of everything drawn.
+        judge: A model that reads what they write; None where nobody names one.
     """
 
     text: Text
@@ -40,6 +41,7 @@ class Subjects:
     windows: int = 8
     longest: int = 4096
     seed: int = 0
+    judge: str | None = None
 
 
 class Examined:
@@ -68,9 +70,9 @@ class Examined:
         longest: int = 4096,
         progress: Progress = silent,
     ) -> None:
-        self.name, self.chats, self.progress = name, chats, progress
+        self.name, self.chats, self.progress, self.threads = name, chats, progress, threads
         self.context = min(context or longest, longest)
-        self._subject, self._reference, self._threads = subject, reference, threads
+        self._subject, self._reference = subject, reference
         self._stack = ExitStack()
         self._scorer: PromptScorer | None = None
         self._engine: Engine | None = None
@@ -88,7 +90,7 @@ class Examined:
 
             assert self._subject is not None
             self.close()
-            opened = PromptScorer(self._subject, threads=self._threads, context=self.context)
+            opened = PromptScorer(self._subject, threads=self.threads, context=self.context)
             self._scorer = self._stack.enter_context(opened)
         return self._scorer
 
@@ -100,7 +102,7 @@ class Examined:
 
             self.close()
             depth = None if self._subject is None else self._subject.depth
-            opened = open_engine(self._reference, threads=self._threads, context=self.context, depth=depth)
+            opened = open_engine(self._reference, threads=self.threads, context=self.context, depth=depth)
             self._engine = self._stack.enter_context(opened)
         return self._engine
 
@@ -156,6 +158,10 @@ class Examined:
         pieces = self.scorer.pieces()
         size = sum(len(pieces[token]) for token in plain[first + 1 :])
         return self._bits([*begin, *plain], first + len(begin)) / size
+
+    def bits_of(self, text: str) -> float:
+        """Return the bits that a text takes, what does not fit the context left out."""
+        return self._bits(self.scorer.prompt_tokens(text)[: self.context], 0)
 
     def _bits(self, ids: Sequence[int], first: int) -> float:
         return -float(self.scorer.next_token_logprobs(ids, start=first).sum(dtype=numpy.float64)) / float(numpy.log(2))

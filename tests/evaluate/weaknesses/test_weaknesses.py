@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.evaluate import weaknesses
 from smidgen.evaluate.examine import Examination, default_subjects, examine
 from smidgen.evaluate.examined import Examined, Subjects
 from smidgen.evaluate.findings import Finding
 from smidgen.evaluate.skills import EACH, names, questions
 from smidgen.evaluate.weaknesses import _recall, long_range, pairs, turns
+from smidgen.evaluate.weaknesses._gap import Gap
 from smidgen.evaluate.weaknesses.capacity import Capacity
+from smidgen.evaluate.weaknesses.coherence import Coherence
 from smidgen.evaluate.weaknesses.long_range import LongRange
 from smidgen.evaluate.weaknesses.off_domain import OffDomain
-from smidgen.evaluate.weaknesses.overfitting import Gap, Overfitting
+from smidgen.evaluate.weaknesses.overfitting import Overfitting
 from smidgen.evaluate.weaknesses.repetition import Repetition, loops
 from smidgen.evaluate.weaknesses.robustness import Robustness
 from smidgen.evaluate.weaknesses.turns import Turns
@@ -25,9 +28,10 @@ from smidgen.evaluate.windows import Text
 
 
 @pytest.fixture(scope="module")
-def subjects(text: Text) -> Subjects:
+def subjects(text: Text, source) -> Subjects:
     half = len(text.content) // 2
-    return Subjects(Text("held", text.content[half:]), Text("taught", text.content[:half]), 2, 512)
+    texts = Text("held", text.content[half:]), Text("taught", text.content[:half])
+    return Subjects(*texts, 2, 512, judge=str(source.path))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def test_each_is_measured_with_an_interval_and_a_sentence(name: str, examined: l
 
 
 def test_every_weakness_is_looked_for(examined: list[Examination]) -> None:
-    assert len(weaknesses.names()) == 8
+    assert len(weaknesses.names()) == 9
     assert sorted(each.name for each in examined[0].findings) == sorted(weaknesses.names())
 
 
@@ -61,10 +65,40 @@ def test_what_a_server_cannot_say_is_said_not_to_be_measured(subjects: Subjects)
     echo = Examined("echo", None, reference="echo", context=None, chats=True, longest=2048)
     with echo:
         seen = {name: each.observe(echo, subjects) for name, each in weaknesses.chosen() if not each.needs_likelihoods}
-    assert set(seen) == {"long_range", "pairs", "repetition", "turns"}
+    assert set(seen) == {"coherence", "long_range", "pairs", "repetition", "turns"}
+    assert seen["coherence"] == [False] * 6, "what is echoed is too short to have an order"
     assert sorted(seen["turns"]) == [2, 4, 8] and sum(map(sum, seen["turns"].values())) == 0
     assert sorted(seen["pairs"]) == [1024, 2048] and sum(map(sum, seen["pairs"].values())) == 0
     assert not Repetition().judge(seen["repetition"], None).weak
+
+
+class Telling:
+    """A judge to whom a text is the likelier the fewer of its numbered sentences stand out of order."""
+
+    name, scores = "telling", True
+
+    def bits_of(self, text):
+        numbers = [int(word) for word in text.split() if word.isdigit()]
+        return sum(one > two for one, two in pairwise(numbers))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+def test_texts_hold_together_where_the_judge_finds_their_order_likeliest(subjects, monkeypatch) -> None:
+    monkeypatch.setattr("smidgen.evaluate.examine.open_examined", lambda *words: Telling())
+    steps = [f"This is step {number} ." for number in range(6)]
+    told = {True: " ".join(steps), False: " ".join(reversed(steps))}
+    for follows, text in told.items():
+        with Examined("writer", None, reference="echo", context=None, chats=True) as writer:
+            monkeypatch.setattr(writer, "write", lambda messages, tokens, text=text: (text, False))
+            assert Coherence().observe(writer, subjects) == [follows] * 6
+    assert Coherence().judge([True] * 6, None).weak is False and Coherence().judge([False] * 6, [True]).weak
+    with pytest.raises(Unsupported, match="--judge"):
+        Coherence().observe(writer, Subjects(subjects.text))
 
 
 def test_unknown_names_and_missing_texts_are_told(subjects: Subjects, source) -> None:

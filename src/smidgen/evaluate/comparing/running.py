@@ -157,13 +157,15 @@ def _score(plan: Plan, scoring: Scoring, found: _Found, progress: Progress) -> N
 
 def _examine(plan: Plan, kept: Kept, found: _Found, progress: Progress) -> None:
     """Look for the known weaknesses of each model."""
-    from smidgen.evaluate.examine import examine
+    from smidgen.evaluate.examine import default_subjects, examine
 
+    judge = plan.referee.name if plan.referee and plan.referee.subject else None
+    subjects = default_subjects(judge=judge)
     for contestant in plan.contestants:
-        key = f"findings {contestant.identity}"
+        key = f"findings {contestant.identity}" + (f" {plan.referee.identity}" if judge and plan.referee else "")
         try:
             if contestant.name not in found.failures and key not in kept.notebook.known:
-                (seen,) = examine(contestant.name, threads=plan.threads, progress=progress)
+                (seen,) = examine(contestant.name, subjects=subjects, threads=plan.threads, progress=progress)
                 kept.notebook.keep(key, [finding.to_dict() for finding in seen.findings])
         except SmidgenError as error:
             found.failures[contestant.name] = str(error)
