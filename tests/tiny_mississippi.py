@@ -123,11 +123,13 @@ class Mississippi(nn.Module):
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer of single characters that, left alone, would put a token before every text."""
-    letters = [chr(code) for code in range(32, 127)] + ["\n", "▁"]
+    letters = [f"<0x{byte:02X}>" for byte in range(256)] + [chr(code) for code in range(33, 127)] + ["▁"]
     vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {letter: 3 + number for number, letter in enumerate(letters)}
     vocabulary |= {f"<unused{number}>": number for number in range(len(vocabulary), VOCABULARY)
                    if number not in SPECIAL.values()}  # fmt: skip
-    core = Tokenizer(models.BPE(vocab=vocabulary | SPECIAL, merges=[], unk_token="<unk>"))
+    core = Tokenizer(
+        models.BPE(vocab=vocabulary | SPECIAL, merges=[], unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
     core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     core.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]

@@ -100,7 +100,8 @@ def file_metadata(model: Model) -> dict[str, Any]:
     if uneven_gguf.differs(model.config):
         general["general.architecture"] = model.family.uneven_gguf_architecture
         own = uneven_gguf.metadata(model.family, model.config, own)
-    return general | own | tokenizer.to_gguf(model.tokenizer, rows, name)
+    layout = {} if model.vision is None else model.vision.family.gguf_layout()
+    return general | own | tokenizer.to_gguf(model.tokenizer, rows, name) | layout
 
 
 def metadata_bytes(model: Model) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ RENAMED = (
 
 SCALES = {"ls1": "lambda_1", "ls2": "lambda_2"}
 FUSED = re.compile(r"(.*)\.attn\.qkv\.(weight|bias)")
+BLOCK = re.compile(r"encoder\.layer\.(\d+)\.(.*)")
 DIVIDED = re.compile(r"(.*)\.attention\.q_proj\.(weight|bias)")
 
 
@@ -70,3 +71,42 @@ def published_names(name: str, value: torch.Tensor, eyes: State) -> State:
     first, _, last = inner.rpartition(".")
     scales = {own: published for published, own in SCALES.items()}
     return {f"vision_model.{first}.{scales.get(last, last)}": value}
+
+
+IN_GGUF = {
+    "embeddings.cls_token": "v.class_embd",
+    "embeddings.position_embeddings": "v.position_embd.weight",
+    "embeddings.patch_embeddings.projection.weight": "v.patch_embd.weight",
+    "embeddings.patch_embeddings.projection.bias": "v.patch_embd.bias",
+}
+IN_BLOCK = {
+    "attention.q_proj": "attn_q",
+    "attention.k_proj": "attn_k",
+    "attention.v_proj": "attn_v",
+    "attention.q_norm": "attn_q_norm",
+    "attention.k_norm": "attn_k_norm",
+    "attention.projection_layer": "attn_out",
+    "layernorm_before": "ln1",
+    "layernorm_after": "ln2",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+}
+
+
+def projector_names(module: Any) -> dict[str, str]:
+    """Map every weight of the eyes to its name in a GGUF of llama.cpp's projector ``internvl``."""
+    numbers = {own: number for number, own in PROJECTED.items()}
+    found = {}
+    for name, _ in module.named_parameters():
+        inner = name.removeprefix(TOWER)
+        block = BLOCK.fullmatch(inner)
+        if name.startswith(PROJECTOR):
+            part, kind = name.removeprefix(PROJECTOR).split(".")
+            found[name] = f"mm.model.mlp.{numbers[part]}.{kind}"
+        elif block is None:
+            found[name] = IN_GGUF[inner]
+        else:
+            part, _, kind = block[2].rpartition(".")
+            scale = {own: f"{published}.weight" for published, own in SCALES.items()}.get(kind)
+            found[name] = f"v.blk.{block[1]}.{scale or f'{IN_BLOCK[part]}.{kind}'}"
+    return found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, Unsupported
 from smidgen.models.families.internvl import Internvl, numbered, spelled
 from smidgen.models.vision import Shown, Vision, tiles
 
@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 ASKED, ANSWERED, END = "<|prompt|>", "<|answer|>", "<|end|>"
+TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message.role not in ('user', 'assistant') -%}"
+    "{{- raise_exception('H2OVL-Mississippi knows questions and answers only.') -}}"
+    "{%- endif -%}"
+    f"{{{{- '{ASKED}' if message.role == 'user' else '{ANSWERED}' -}}}}"
+    "{%- if '<__media_' in message.content -%}{{- message.content | replace('__>', '__>\n') -}}"
+    "{%- else -%}{{- message.content -}}{%- endif -%}"
+    f"{{{{- '{END}' -}}}}"
+    "{%- endfor -%}"
+    f"{{%- if add_generation_prompt -%}}{{{{- '{ANSWERED}' -}}}}{{%- endif -%}}"
+)
+"""The same layout for llama.cpp, which writes a mark, ``<__media__>``, in the place of each image."""
+
 SECOND_LEAST = 3
 """Tiles that the second look at an image has at least."""
 
@@ -36,8 +50,25 @@ class H2ovl(Internvl):
         published = vision.published
         if not published.get("use_msac") or count > 1 or not published.get("dynamic_image_size", True):
             return found
-        most = published.get("max_dynamic_patch", self.most_tiles)
+        _, most = self.tile_counts(published)
         return [*found, tiles.nearest(size, tiles.second_grids(found[0], SECOND_LEAST, most), self.side(vision))]
+
+    def gguf_layout(self) -> dict[str, Any]:
+        """Return the template, and that no token stands before it."""
+        return {"tokenizer.ggml.add_bos_token": False, "tokenizer.chat_template": TEMPLATE}
+
+    def projector(self, vision: Vision) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what InternVL does, where one look is enough.
+
+        Raises:
+            Unsupported: The model looks twice, which llama.cpp cannot.
+        """
+        if vision.published.get("use_msac"):
+            raise Unsupported(
+                "This model looks at an image twice, by two grids, and llama.cpp cuts it by one.",
+                remedy="Ask for safetensors instead, which torch runs.",
+            )
+        return super().projector(vision)
 
     def layout(self, vision: Vision, tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list[int]:
         """Lay a conversation out.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
 from smidgen.models.anatomy import Anatomy, Block, Projection
-from smidgen.models.families._internvl_names import PROJECTOR, own_names, published_names
+from smidgen.models.families._internvl_names import PROJECTOR, own_names, projector_names, published_names
 from smidgen.models.vision import PLACE, Picture, Shown, Vision, pictures_of, tiles, with_outputs
 from smidgen.models.vision.family import SeeingFamily, State
 
@@ -170,8 +170,11 @@ class Internvl(SeeingFamily):
         published = vision.published
         if not published.get("dynamic_image_size", True):
             return [(1, 1)]
-        least, most = published.get("min_dynamic_patch", 1), published.get("max_dynamic_patch", self.most_tiles)
-        return [tiles.nearest(size, tiles.grids(least, most), self.side(vision))]
+        return [tiles.nearest(size, tiles.grids(*self.tile_counts(published)), self.side(vision))]
+
+    def tile_counts(self, published: Mapping[str, Any]) -> tuple[int, int]:
+        """Return into how many tiles an image is cut at least and at most."""
+        return published.get("min_dynamic_patch", 1), published.get("max_dynamic_patch", self.most_tiles)
 
     def side(self, vision: Vision) -> int:
         """Return the pixels of a tile's side."""
@@ -241,6 +244,45 @@ class Internvl(SeeingFamily):
             vocabulary_size=0,
             context_length=0,
         )
+
+    def projector(self, vision: Vision) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the keys and names that llama.cpp reads for its projector ``internvl``.
+
+        Raises:
+            Unsupported: llama.cpp would see something else than the model does.
+        """
+        published, tower = vision.published, vision.module.vision_tower.config
+        if _has_own_heads(tower) or tower.hidden_act != "gelu":
+            raise Unsupported(
+                "llama.cpp runs InternVL's tower with heads that make up its width and with GELU.",
+                remedy="Cut neurons or layers of the tower instead of heads, or ask for safetensors.",
+            )
+        (least, most), dynamic = self.tile_counts(published), published.get("dynamic_image_size", True)
+        numbers = {
+            "image_size": self.side(vision),
+            "patch_size": tower.patch_size[0],
+            "embedding_length": tower.hidden_size,
+            "feed_forward_length": tower.intermediate_size,
+            "projection_dim": vision.module.multi_modal_projector.linear_2.out_features,
+            "block_count": tower.num_hidden_layers,
+            "attention.head_count": tower.num_attention_heads,
+            "attention.layer_norm_epsilon": float(tower.layer_norm_eps),
+            "image_mean": list(self.mean),
+            "image_std": list(self.deviation),
+            "projector.scale_factor": round(1 / published.get("downsample_ratio", 0.5)),
+            "preproc_min_tiles": least if dynamic else 1,
+            "preproc_max_tiles": most if dynamic else 1,
+        }
+        own: dict[str, Any] = {
+            "clip.has_vision_encoder": True,
+            "clip.projector_type": "internvl",
+            "clip.use_gelu": True,
+        }
+        return own | {f"clip.vision.{key}": value for key, value in numbers.items()}, projector_names(vision.module)
+
+    def in_projector(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Put the class token's position last, since llama.cpp puts that token behind the patches."""
+        return weight.roll(-1, dims=1) if name.endswith(".position_embeddings") else weight
 
     def native(self, model: Model) -> Any:
         """Return transformers' ``InternVLForConditionalGeneration`` of a model, which shares its weights.

@@ -126,6 +126,25 @@ class SeeingFamily(Family):
         """Name every part of a tower of this configuration, by paths inside it."""
         raise TypeError(f"{type(self).__name__} does not describe its tower")
 
+    def gguf_layout(self) -> dict[str, Any]:
+        """Return the keys with which a GGUF of the language model lays conversations out as `layout` does."""
+        return {}
+
+    def projector(self, vision: Vision) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what a GGUF says of the eyes, and the name there of each of their weights by its own.
+
+        Raises:
+            Unsupported: llama.cpp would see something else than the model does.
+        """
+        raise Unsupported(
+            f"llama.cpp cannot hold what reads images in a {type(self).__name__}.",
+            remedy="Ask for safetensors instead, which torch runs.",
+        )
+
+    def in_projector(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Return a weight of the eyes as it lies in a GGUF; nearly always the one given."""
+        return weight
+
     def end_tokens(self, vision: Vision, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
         """Return tokens that end an answer besides those that the model's own files name."""
         return frozenset()
