@@ -54,7 +54,7 @@ def asked(
             "--streams",
             metavar="N",
             help="Answers written at once; may be repeated.",
-            show_default="1, 2, 4 and 8",
+            show_default="1, 2, 4, 8 and 16",
             rich_help_panel=_PANEL,
         ),
     ] = None,

@@ -186,6 +186,9 @@ def _print(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if "types" in row["details"]:
             _print_types(screen, row)
+        if row["details"].get("failures"):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in row["details"]["failures"].items())
+            screen.text(f"{row['model']}, {row['task']}: programs that failed: {reasons}.")
         if row["cut"]:
             screen.warn(f"{row['model']}, {row['task']}: {row['cut']} prompts were too long and lost their beginning.")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEPTHS = (0, 512, 1024, 2048, 4096)
 """Tokens of context at which speed is measured where nothing else is asked for."""
 
-STREAMS = (1, 2, 4, 8)
+STREAMS = (1, 2, 4, 8, 16)
 """Counts of answers at once where nothing else is asked for."""
 
 WRITTEN = 32

@@ -45,6 +45,9 @@ def test_programs_that_loop_fork_or_fill_memory_are_wrong_and_the_run_goes_on(tm
     exam = read_exam("mbpp", file_of(tmp_path, [row(10 + number, f"f{number}") for number in (1, 2, 3, 4)]), shots=0)
     score = take(exam, "fake", Answers(texts), Notebook(tmp_path / "kept"))
     assert [each["pass@1"] for each in score.scores] == [0, 0, 0, 1]
+    failures = score.details["failures"]
+    assert sum(failures.values()) == 3 and failures["MemoryError"] == 1
+    assert failures["not done after 1 s of processor time"] == 1
 
 
 def test_of_all_rows_the_published_ones_are_asked_and_shown(tmp_path):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import abc
-from typing import ClassVar
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
 
 from smidgen import sandbox
 from smidgen.evaluate.benchmarks._benchmark import Answer, Benchmark, Question
@@ -21,4 +24,17 @@ class ProgramBenchmark(Benchmark):
 
     def score(self, question: Question, answer: Answer) -> dict[str, float]:
         """Run the program with its tests."""
-        return {"pass@1": float(sandbox.run(self.program(question, answer.text)).passed)}
+        return {"pass@1": float(_outcome(self.program(question, answer.text)).passed)}
+
+    def summary(self, questions: Sequence[Question], answers: Sequence[Answer]) -> dict[str, Any]:
+        """Return how often programs failed for which reason, the commonest first."""
+        programs = [self.program(*pair) for pair in zip(questions, (each.text for each in answers), strict=True)]
+        outcomes = map(_outcome, programs)
+        reasons = Counter(outcome.reason.partition(":")[0] for outcome in outcomes if not outcome.passed)
+        return {"failures": dict(reasons.most_common())}
+
+
+@lru_cache(maxsize=2048)
+def _outcome(program: str) -> sandbox.Outcome:
+    """Run a program, once only for its score and its reason."""
+    return sandbox.run(program)
