@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smidgen import registry
-from smidgen.cli.options import Settings, Speculate, is_given
+from smidgen.cli.options import Group, Settings, Speculate, is_given
 from smidgen.cli.screen import Screen, print_json
 from smidgen.errors import InvalidInput
 
@@ -39,14 +39,16 @@ class Running:
     speculate: str = "auto"
 
 
-def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a made folder, or any .gguf file.")],
-    settings: Settings,
-    context: typer.Context,
-    prompt: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]", help="What to answer; a conversation without it.")
-    ] = None,
-    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="What the model is to be.")] = None,
+@dataclass(frozen=True)
+class Shown:
+    """How answers are shown."""
+
+    verbose: bool = False
+    wrap: bool = True
+    hide_thinking: bool = False
+
+
+def sampling(
     temperature: Annotated[
         float | None, typer.Option("--temperature", metavar="N", help="0 always takes the likeliest token.")
     ] = None,
@@ -56,9 +58,13 @@ def command(
     num_ctx: Annotated[
         int | None, typer.Option("--num-ctx", metavar="N", help="Tokens that the context holds.")
     ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Continue the text as it stands, without a chat template.")
-    ] = False,
+) -> dict[str, Any]:
+    """Return the options of `smidgen.inference.options.GenerationOptions` that were given."""
+    given = {"temperature": temperature, "num_predict": num_predict, "num_ctx": num_ctx}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def computing(
     engine: Annotated[
         str, typer.Option("--engine", metavar="NAME", help="What computes: llama_cpp, torch, vllm, or what can.")
     ] = "auto",
@@ -69,15 +75,49 @@ def command(
         str | None, typer.Option("--type-v", metavar="NAME", help="Type of the values that llama.cpp keeps.")
     ] = None,
     speculate: Speculate = None,
+) -> Running:
+    """Check what is to compute.
+
+    Raises:
+        ReferenceNotFound: There is no such engine.
+    """
+    from smidgen.inference.engine import ENGINES
+    from smidgen.inference.speculation import mode_from
+
+    if engine != "auto":
+        registry.find(ENGINES, engine)
+    return Running(engine, type_k, type_v, speculate or mode_from())
+
+
+def showing(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show how fast each answer was.")] = False,
+    hide_thinking: Annotated[bool, typer.Option("--hidethinking", help="Show only what is said.")] = False,
+    no_word_wrap: Annotated[bool, typer.Option("--nowordwrap", help="Do not break lines between words.")] = False,
+) -> Shown:
+    """Return how answers are shown."""
+    return Shown(verbose, not no_word_wrap, hide_thinking)
+
+
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, a made folder, or any .gguf file.")],
+    settings: Settings,
+    context: typer.Context,
+    values: Annotated[dict[str, Any], Group(sampling)],
+    running: Annotated[Running, Group(computing)],
+    shown: Annotated[Shown, Group(showing)],
+    prompt: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]", help="What to answer; a conversation without it.")
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="What the model is to be.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text as it stands, without a chat template.")
+    ] = False,
     answer_format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="json, a JSON schema, or a file that holds one.")
     ] = None,
     think: Annotated[
         str | None, typer.Option("--think", metavar="[=LEVEL]", help="Think first: true, false, low, medium or high.")
     ] = None,
-    hide_thinking: Annotated[bool, typer.Option("--hidethinking", help="Show only what is said.")] = False,
-    no_word_wrap: Annotated[bool, typer.Option("--nowordwrap", help="Do not break lines between words.")] = False,
     keep_alive: Annotated[
         str | None,
         typer.Option("--keepalive", metavar="TIME", help="How long the model stays loaded between messages (5m)."),
@@ -91,24 +131,18 @@ def command(
     every answer is sampled anew. What the model's Modelfile says holds where no option here says otherwise.
     """
     from smidgen.cli._chat import Chat, Prompt, read_lines, read_think, schema_from
-    from smidgen.inference.engine import ENGINES
     from smidgen.inference.options import GenerationOptions
     from smidgen.inference.setup import Setup
-    from smidgen.inference.speculation import mode_from
 
     screen = Screen(settings.json, settings.quiet)
-    given = {"temperature": temperature, "num_predict": num_predict, "num_ctx": num_ctx}
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if is_given(context, "seed"):
         values["seed"] = settings.seed
     GenerationOptions.from_mapping(values)
     text = full_prompt(" ".join(prompt or ()), piped())
     if not text and (screen.json or not sys.stdin.isatty()):
         raise InvalidInput("There is no prompt.", remedy=f"Write it behind the name: smidgen run {model} 'Why?'")
-    if engine != "auto":
-        registry.find(ENGINES, engine)
-    running = Running(engine, type_k, type_v, speculate or mode_from())
     wishes = {
+        "system": system,
         "think": None if think is None else read_think(think),
         "schema": None if answer_format is None else schema_from(answer_format),
         "keep_alive": _idle_seconds(keep_alive),
@@ -122,15 +156,13 @@ def command(
         return Chat(load, options, raw=raw, setup=setup, local=local)
 
     with begin(model) as chat:
-        chat.system = system
         for wish, value in wishes.items():
             setattr(chat, wish, value)
-        shown = {"verbose": verbose, "wrap": not no_word_wrap, "hide_thinking": hide_thinking}
         if text:
-            _answer_once(chat, text, model, screen, **shown)
+            _answer_once(chat, text, model, screen, shown)
         else:
             screen.say("Write a message; /help lists what else is understood, /bye ends.")
-            read_lines(Prompt(chat, begin, **shown))
+            read_lines(Prompt(chat, begin, **asdict(shown)))
 
 
 def _idle_seconds(text: str | None) -> float | None:
@@ -218,22 +250,20 @@ def _opener(
     return load
 
 
-def _answer_once(
-    chat: Chat, text: str, model: str, screen: Screen, *, verbose: bool, wrap: bool, hide_thinking: bool
-) -> None:
+def _answer_once(chat: Chat, text: str, model: str, screen: Screen, shown: Shown) -> None:
     from smidgen.cli import _answers
     from smidgen.cli._pictures import take_out
 
-    shown = io.StringIO() if screen.json else None
-    hide = hide_thinking or (screen.json and chat.think is not None)
+    collected = io.StringIO() if screen.json else None
+    hide = shown.hide_thinking or (screen.json and chat.think is not None)
     text, images = take_out(chat, text, screen.say)
-    last = _answers.show(chat, text, images, wrap=wrap, hide_thinking=hide, stream=shown)
+    last = _answers.show(chat, text, images, wrap=shown.wrap, hide_thinking=hide, stream=collected)
     metrics = last.metrics if last is not None else None
-    if shown is not None:
+    if collected is not None:
         figures = asdict(metrics) if metrics else None
         reason = last.reason if last else None
-        print_json({"model": model, "response": shown.getvalue(), "reason": reason, "metrics": figures})
+        print_json({"model": model, "response": collected.getvalue(), "reason": reason, "metrics": figures})
         return
     sys.stdout.write("\n")
-    if verbose and metrics is not None:
+    if shown.verbose and metrics is not None:
         Screen().say(describe_metrics(metrics))
