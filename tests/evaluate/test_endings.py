@@ -5,6 +5,7 @@ import pytest
 
 from smidgen.errors import InvalidInput
 from smidgen.inference.scoring import PromptScorer, Subject
+from smidgen.inference.torch_library import TorchLibrary
 
 
 @pytest.mark.parametrize("engine", ["llama_cpp", "torch"])
@@ -37,3 +38,16 @@ def test_a_question_has_the_same_bits_in_any_company(source):
         assert together == scorer.endings(asked, shared=shared)
         scorer.logits([5, 6, 7])
         assert together[:5] == scorer.endings(asked[:5], shared=shared)
+
+
+def test_torch_goes_back_in_what_it_has_read_and_knows_where_a_window_slides(source):
+    from transformers import DynamicCache, MistralConfig
+
+    library = TorchLibrary(source.path, 1)
+    library.read([1, 30, 31, 32], 0, 4)
+    assert library.rewind(2) and library.rewind(2), "otherwise a prompt is read anew for each of its endings"
+    again = library.read([40], 2, 0)
+    *_, fresh = library.read_all([1, 30, 40], 2)
+    assert numpy.allclose(again, fresh, atol=1e-4) and library.shares(10**6)
+    library._cache = DynamicCache(config=MistralConfig(sliding_window=8, num_hidden_layers=2))
+    assert library.shares(8) and not library.shares(9)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import os
 import pkgutil
+import re
 import sys
 import tempfile
 import time
@@ -92,8 +94,23 @@ class CommandGroup(TyperGroup):
 def as_command(name: str, function: Callable[..., Any]) -> Any:
     """Build the command of one function."""
     single = typer.Typer(add_completion=False)
-    single.command(name)(with_settings(function))
+    single.command(name, help=flowing(function.__doc__ or ""))(with_settings(function))
     return _flags_without_type(typer.main.get_command(single))
+
+
+def flowing(text: str) -> str:
+    r"""Return a docstring with every paragraph in one line, so that a terminal breaks it where it is wide enough.
+
+    Paragraphs with lines that begin with white space or a dash stay as they are.
+
+    Example:
+        >>> flowing("Do it.\n\n    It takes\n    long.\n\n    - a\n    - b\n    ")
+        'Do it.\n\nIt takes long.\n\n- a\n- b'
+    """
+    paragraphs = re.split(r"\n\n|\n(?=For example:)", inspect.cleandoc(text))
+    return "\n\n".join(
+        each if re.search(r"^(\s|- )", each, re.MULTILINE) else " ".join(each.split()) for each in paragraphs
+    )
 
 
 def _show_help(context: typer.Context) -> None:

@@ -137,6 +137,12 @@ class _Part:
 
 
 def _ollama_turn(message: Message) -> dict[str, Any]:
+    """Return a turn as Ollama's protocol has it.
+
+    Example:
+        >>> _ollama_turn(Message("user", "What is it?", (b"PNG",)))
+        {'role': 'user', 'content': 'What is it?', 'images': ['UE5H']}
+    """
     seen = [base64.b64encode(image).decode() for image in message.images]
     return {"role": message.role, "content": message.content} | ({"images": seen} if seen else {})
 
