@@ -42,6 +42,18 @@ def test_typos_exit_2(words, part, tiny_gguf, capsys):
     assert part in capsys.readouterr().err
 
 
+def test_what_takes_more_memory_than_is_allowed_or_free_is_not_loaded(tiny_gguf, tmp_path, monkeypatch, capsys):
+    assert main(["measure", str(tiny_gguf), "--max-memory", "1MB", "--quiet"]) == 2
+    shown = capsys.readouterr().err
+    assert "needs about" in shown and "allowed by --max-memory" in shown and "Nothing was loaded" in shown
+    monkeypatch.setattr("smidgen.machine.memory", lambda: (10**9, 1_000_000))
+    rows = tmp_path / "own.jsonl"
+    rows.write_text('{"prompt": "One and", "choices": ["two", "three"], "answer": 0}\n')
+    for more in ([], ["--task", "choices", "--task-file", str(rows)], ["--weakness", "repetition"]):
+        assert main(["measure", str(tiny_gguf), *more, "--quiet"]) == 2
+        assert "1.0 MB are free" in capsys.readouterr().err
+
+
 def test_a_text_that_is_too_short_is_refused(tiny_gguf, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("Three short words.")
     assert main(["measure", str(tiny_gguf), "--text", str(tmp_path / "short.txt"), "-q"]) == 2

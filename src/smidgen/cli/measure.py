@@ -86,6 +86,7 @@ def command(
     from smidgen.evaluate.measure import measure
 
     screen, texts = Screen(settings.json, settings.quiet), tuple(text or ())
+    _require_room([*models, *([against] if against else [])], settings)
     if tasks.any:
         return _tasks.show(models, against, tasks, _known(engine), settings, screen)
     if weak.wanted:
@@ -108,6 +109,20 @@ def command(
     costs = [None if price is None or each.speed is None else each.speed.cost(price) for each in measured]
     rows = [each.to_dict() | {"cost_per_million_tokens": cost} for each, cost in zip(measured, costs, strict=True)]
     screen.result({"against": against, "models": rows}, lambda: _show(screen, measured, costs))
+
+
+def _require_room(models: Sequence[str], settings: Settings) -> None:
+    """Refuse models that take more memory than a person allows; what is free is looked at where they are opened."""
+    from smidgen.evaluate import room
+    from smidgen.evaluate.measure import find_facts
+    from smidgen.evaluate.respondents import READER
+    from smidgen.inference.remote_address import is_address
+    from smidgen.progress import silent
+
+    for model in models if settings.max_memory is not None else ():
+        if not is_address(model) and model != READER:
+            facts = find_facts(model, "auto", settings.offline, silent)
+            room.require(facts, context=512, limit=settings.max_memory)
 
 
 def _known(engine: str) -> Engine:

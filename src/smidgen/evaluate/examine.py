@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import InvalidInput, SmidgenError, Unsupported
-from smidgen.evaluate import weaknesses
+from smidgen.evaluate import room, weaknesses
 from smidgen.evaluate.findings import Finding
 from smidgen.progress import Progress, silent
 
@@ -135,6 +135,7 @@ def open_examined(model: str, subjects: Subjects, threads: int | None, offline: 
     if is_address(model):
         return Examined(model, None, reference=model, context=None, chats=True, **settings)
     facts = find_facts(model, "auto", offline, progress)
+    room.require(facts, context=min(facts.context_length or subjects.longest, subjects.longest))
     return Examined(
         model,
         Subject(facts.path, depth=facts.depth),

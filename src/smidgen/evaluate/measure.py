@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from smidgen import formats
 from smidgen.errors import InvalidInput, Unsupported
+from smidgen.evaluate import room
 from smidgen.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def measure(
     engine = "auto" if activations is None else "torch"
     source = None if against is None else find_facts(against, engine, offline, progress)
     found = [find_facts(model, engine, offline, progress) for model in models]
+    for facts in (*found, *([source] if source else [])):
+        room.require(facts, context=WINDOW_LENGTH, in_torch=engine == "torch")
     work = _Work(source, read, windows, threads, progress, activations)
     qualities = [work.quality(facts) for facts in found]
     speeds = work.speeds(found) if speed else [None] * len(found)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from smidgen.data.remembering import Notebook
 from smidgen.errors import Unsupported
+from smidgen.evaluate import room
 from smidgen.evaluate.answering import Answering, Likelihoods, Reading, Writing
 from smidgen.evaluate.tasks import Exam, TaskScore, take
 from smidgen.inference.remote_address import is_address, parse_address
@@ -99,6 +100,7 @@ def measure_tasks(
 
     Raises:
         ReferenceNotFound: There is no such model.
+        OutOfResources: It does not fit into memory; it was not loaded.
         Unsupported: A task cannot be asked of it.
         EngineFailed: The engine refuses the file.
 
@@ -145,6 +147,7 @@ def _on_this_machine(model: str, engine: Engine, offline: bool, progress: Progre
     local = runnable.find(model, offline=offline, progress=progress)
     facts, projector = facts_of(local, engine, progress), Setup.of(local).projector
     context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
+    room.require(facts, context=context, in_torch=engine == "torch", projector=projector)
     path = facts.path
     files = [*(sorted(path.iterdir()) if path.is_dir() else [path]), *([projector] if projector else [])]
     states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -10,9 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smidgen.errors import InvalidInput, OutOfResources, Unsupported
-from smidgen.evaluate.report import words
-from smidgen.inference.footprint import WORKSPACE, cache_bytes_per_token
+from smidgen.errors import InvalidInput, Unsupported
+from smidgen.evaluate import room
 from smidgen.inference.remote_address import is_address, parse_address
 from smidgen.progress import Progress, silent
 
@@ -127,13 +126,10 @@ def find_contestants(
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise InvalidInput(f"{', '.join(twice)} is named twice.", remedy="Name every model once.")
-    from smidgen import machine
-
-    room = machine.memory()[1] if limit is None else limit
-    return [_find(name, room, limit is not None, offline, progress) for name in names]
+    return [_find(name, limit, offline, progress) for name in names]
 
 
-def _find(name: str, room: int, stated: bool, offline: bool, progress: Progress) -> Contestant:
+def _find(name: str, limit: int | None, offline: bool, progress: Progress) -> Contestant:
     if is_address(name):
         return _behind_server(name, offline)
     if name == "echo":
@@ -144,18 +140,12 @@ def _find(name: str, room: int, stated: bool, offline: bool, progress: Progress)
 
     local = runnable.find(name, offline=offline, progress=progress)
     if local.kind != "gguf":  # a GGUF may have to be written of it, which loads it; the exact need follows
-        _require_room(name, {"its weights": local.bytes}, room, stated)
+        room.require_parts(name, {"its weights": local.bytes}, limit)
     facts, projector = facts_of(local, "auto", progress), Setup.of(local).projector
     context = min(facts.context_length or LONGEST_CONTEXT, LONGEST_CONTEXT)
-    parts = {
-        "its weights": facts.bytes,
-        "its projector": projector.stat().st_size if projector else 0,
-        f"keys and values of {context:,} tokens": context * _cache_bytes(facts),
-        "the engine": WORKSPACE,
-    }
-    _require_room(name, parts, room, stated)
+    needed = room.require(facts, context=context, limit=limit, projector=projector)
     engine: Literal["llama_cpp", "torch"] = "torch" if facts.path.is_dir() else "llama_cpp"
-    return Contestant(name, engine, facts, context=context, memory=sum(parts.values()), projector=projector)
+    return Contestant(name, engine, facts, context=context, memory=needed, projector=projector)
 
 
 def _behind_server(name: str, offline: bool) -> Contestant:
@@ -165,24 +155,3 @@ def _behind_server(name: str, offline: bool) -> Contestant:
 
     with Remote(name) as opened:
         return Contestant(name, "remote", remote=opened.facts)
-
-
-def _cache_bytes(facts: Facts) -> int:
-    """Return the bytes of one token's keys and values; of a folder at most, its heads are not looked at."""
-    if facts.path.is_dir():
-        return 4 * (facts.layers or 0) * (facts.hidden_size or 0)
-    from smidgen.models.checkpoint.gguf import read_beginning
-
-    return cache_bytes_per_token(read_beginning(facts.path))
-
-
-def _require_room(name: str, parts: dict[str, int], room: int, stated: bool) -> None:
-    needed = sum(parts.values())
-    if needed <= room:
-        return
-    listing = words.listing([f"{words.size(count)} for {what}" for what, count in parts.items() if count])
-    has = "are allowed by --max-memory" if stated else "are free"
-    raise OutOfResources(
-        f"{name} needs about {words.size(needed)} of memory ({listing}), and {words.size(room)} {has}.",
-        remedy="Nothing was loaded. Leave it out, take a smaller file of it, or compare it through a server's address.",
-    )
