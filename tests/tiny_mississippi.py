@@ -86,20 +86,31 @@ class Tower(nn.Module):
 
 
 class Mississippi(nn.Module):
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, hidden: int = HIDDEN) -> None:
         super().__init__()
         config_class, language_class, theta = TEXTS[kind]
         own = {"sliding_window": None} if kind == "mistral" else {}
         self.config = config_class(
-            hidden_size=HIDDEN, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            vocab_size=VOCABULARY, max_position_embeddings=2048, rms_norm_eps=1e-5, tie_word_embeddings=False,
-            initializer_range=0.15, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-            rope_parameters={"rope_type": "default", "rope_theta": theta}, **own,
-        )  # fmt: skip
+            hidden_size=hidden,
+            intermediate_size=hidden if hidden % 256 == 0 else 96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=VOCABULARY,
+            max_position_embeddings=2048,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=False,
+            initializer_range=0.15,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+            rope_parameters={"rope_type": "default", "rope_theta": theta},
+            **own,
+        )
         self.theta = theta
         self.vision_model, self.language_model = Tower(), language_class(self.config)
         self.mlp1 = nn.Sequential(
-            nn.LayerNorm(4 * WIDTH), nn.Linear(4 * WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN)
+            nn.LayerNorm(4 * WIDTH), nn.Linear(4 * WIDTH, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -150,9 +161,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def published_config(kind: str) -> dict[str, Any]:
+def published_config(kind: str, hidden: int = HIDDEN) -> dict[str, Any]:
     """The configuration as the published files have it, its values small."""
-    language = Mississippi(kind).config.to_dict()
+    language = Mississippi(kind, hidden).config.to_dict()
     del language["rope_parameters"]
     language |= {"rope_theta": TEXTS[kind][2], "rope_scaling": None, "torch_dtype": "bfloat16", "_name_or_path": "x"}
     return {
@@ -191,15 +202,15 @@ def published_config(kind: str) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, kind: str) -> Mississippi:
-    """Write a random model of a kind, "llama" or "mistral"; returns it."""
+def write(folder: Path, kind: str, hidden: int = HIDDEN) -> Mississippi:
+    """Write a random model of a kind, "llama" or "mistral", and of a width; returns it."""
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    module = Mississippi(kind).eval().requires_grad_(False)
+    module = Mississippi(kind, hidden).eval().requires_grad_(False)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(published_config(kind)))
+    (folder / "config.json").write_text(json.dumps(published_config(kind, hidden)))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, SPECIAL["<|end|>"]]}))
     build_tokenizer().save_pretrained(folder)
     return module
