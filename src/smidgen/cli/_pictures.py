@@ -1,4 +1,4 @@
-"""Images that a prompt names by their paths."""
+"""Images and videos that a prompt names by their paths."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from smidgen.cli._conversation import Chat
 
-_ENDING = r"\.(?i:png|jpe?g|webp|gif|bmp)"
+_ENDING = r"\.(?i:png|jpe?g|webp|gif|bmp|mp4|m4v|mov|webm|mkv|avi)"
 _PATH = re.compile(
     rf"""(?<!\S)(?:"([^"\n]+{_ENDING})"|'([^'\n]+{_ENDING})'|((?:\\\s|\S)+?{_ENDING}))(?![^\s,.;:!?)])"""
 )
 
 
 def take_out(chat: Chat, text: str, say: Callable[[str], object]) -> tuple[str, tuple[bytes, ...]]:
-    """Read the images that a prompt names, and leave their paths out of it.
+    """Read the images that a prompt names, and leave their paths out of it; of a video evenly sampled frames.
 
     Paths stand between spaces; one that has spaces itself stands in quotes, or has a backslash before each.
 
@@ -33,7 +33,7 @@ def take_out(chat: Chat, text: str, say: Callable[[str], object]) -> tuple[str, 
         ReferenceNotFound: A path names no file.
         InvalidInput: A file is no image.
     """
-    from smidgen.inference import images
+    from smidgen.inference import images, video
 
     sees = chat.sees
     found: list[bytes] = []
@@ -50,8 +50,13 @@ def take_out(chat: Chat, text: str, say: Callable[[str], object]) -> tuple[str, 
         if not sees:
             say(f"This model reads no images: {written} is to it the name alone.")
             return match[0]
-        found.append(images.read(path))
-        say(f"Added image {written}")
+        if path.suffix.lower() in video.SUFFIXES:
+            times, shown = zip(*video.frames(path), strict=True)
+            found.extend(shown)
+            say(f"Added {len(times)} frames of {written}, from {times[0]:.1f} s to {times[-1]:.1f} s")
+        else:
+            found.append(images.read(path))
+            say(f"Added image {written}")
         return ""
 
     kept = _PATH.sub(replacement, text)

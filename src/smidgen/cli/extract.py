@@ -19,7 +19,7 @@ _SHOWN = 12
 
 def command(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="PDF, PNG, JPEG, TIFF, WebP; folders; patterns.")
+        list[str], typer.Argument(metavar="FILE...", help="PDF, PNG, JPEG, TIFF, WebP, video; folders; patterns.")
     ],
     settings: Settings,
     schema: Annotated[
@@ -28,10 +28,10 @@ def command(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="A schema that comes along: invoice, receipt, id, form."),
+        typer.Option("--preset", metavar="NAME", help="A schema that comes along: invoice, receipt, id, form, chart."),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="Model that chooses in doubt; none asks none.")
+        str, typer.Option("--model", metavar="NAME", help="Model that chooses in doubt, or sees; none asks none.")
     ] = "smollm2:135m",
     pages: Annotated[
         str | None, typer.Option("--pages", metavar="LIST", help="Pages to read: 1-3,7.", show_default="all")
@@ -89,19 +89,22 @@ def _job(
     from smidgen.documents.schema import preset as known
     from smidgen.documents.schema_reading import read_schema
     from smidgen.export import runnable
+    from smidgen.inference.setup import Setup
 
     require_installed()
     if (schema is None) == (preset is None):
         raise InvalidInput("Say what to look for.", remedy="Give either --schema FILE or --preset invoice.")
     wanted = load_schema(schema) if schema is not None else known(str(preset))
     read_schema(wanted)
-    path = None
+    path = projector = None
     if model.lower() != "none":
         with screen.progress() as progress:
             local = runnable.find(model, offline=settings.offline, progress=progress)
             path = str(runnable.path_of(local, progress=progress))
+        projector = Setup.of(local).projector
     named = None if path is None else model
-    return Job(wanted, named, path, None if pages is None else page_numbers(pages), overlay, threads)
+    chosen = None if pages is None else page_numbers(pages)
+    return Job(wanted, named, path, None if projector is None else str(projector), chosen, overlay, threads)
 
 
 def page_numbers(text: str) -> tuple[int, ...]:

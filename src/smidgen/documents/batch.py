@@ -38,6 +38,7 @@ class Job:
         schema: The JSON schema.
         model: The model that chooses, None for none.
         model_path: The file that an engine runs of it.
+        projector: The file that turns pictures into what it reads.
         pages: Numbers of pages to read; all where None.
         overlay: Folder for pictures of the pages with what was found drawn in; None for none.
         threads: Threads of each worker.
@@ -46,6 +47,7 @@ class Job:
     schema: Mapping[str, Any]
     model: str | None = None
     model_path: str | None = None
+    projector: str | None = None
     pages: tuple[int, ...] | None = None
     overlay: str | None = None
     threads: int = 1
@@ -156,7 +158,8 @@ class Workers:
         child = Child(_WORKER, "reading a document")
         self._alive.add(child)
         job = self._job
-        child.send(schema=job.schema, model=job.model, model_path=job.model_path, threads=job.threads)
+        model = {"model": job.model, "model_path": job.model_path, "projector": job.projector}
+        child.send(schema=job.schema, threads=job.threads, **model)
         answer = child.receive()
         if "failed" in answer:
             self._end(child)

@@ -15,6 +15,7 @@ from smidgen.progress import Progress, silent
 if TYPE_CHECKING:
     from smidgen.documents.ranking import Ranked
     from smidgen.documents.schema import Field
+    from smidgen.inference.engine import Engine
     from smidgen.inference.scoring import PromptScorer
 
 CONTEXT = 2048
@@ -25,7 +26,9 @@ _MOST_ASKED = 5
 _WEIGHT, _MOST = 0.35, 1.6
 """What a nat of the model counts in log-odds, and the most that its opinion may change."""
 _NEUTRAL = "Value"
-_LONGEST_ANSWER = 160
+_LONGEST_ANSWER, _LONGEST_SEEN = 160, 1200
+_PICTURE_TOKENS = 2048
+"""Tokens of the context that are kept for a picture: seven tiles of 256 take 1,792."""
 _TEXT_SHOWN = 3000
 
 
@@ -34,16 +37,22 @@ class Chooser(Protocol):
 
     Attributes:
         name: The model.
+        sees: Whether it reads pictures.
     """
 
     name: str
+    sees: bool
 
     def reconsider(self, fields: Sequence[Field], pools: Mapping[str, list[Ranked]]) -> dict[str, list[Ranked]]:
         """Return the candidates of each field in the order that the model and the layout give together."""
         ...
 
-    def write(self, fields: Sequence[Field], text: str) -> dict[str, tuple[str, float]]:
-        """Write the values of fields that ask for free text, each with how likely it is worth."""
+    def write(self, fields: Sequence[Field], text: str) -> dict[str, str]:
+        """Write the values of fields that ask for free text."""
+        ...
+
+    def see(self, question: str, schema: Mapping[str, Any], pictures: Sequence[bytes]) -> dict[str, Any]:
+        """Answer a question about pictures, held to a schema; empty where the answer is none."""
         ...
 
 
@@ -59,24 +68,27 @@ class ModelChooser:
         name: What the model is called.
         path: The file or folder.
         threads: Threads to compute with.
+        projector: A GGUF that turns pictures into what the model reads.
     """
 
-    def __init__(self, name: str, path: Path, threads: int) -> None:
-        self.name, self._path, self._threads = name, path, threads
+    def __init__(self, name: str, path: Path, threads: int, projector: Path | None = None) -> None:
+        from smidgen.models.vision.folder import is_seeing
+
+        self.name, self._path, self._threads, self._projector = name, path, threads, projector
+        self.sees = projector is not None or (path.is_dir() and is_seeing(path))
         self._scorer: PromptScorer | None = None
 
     def reconsider(self, fields: Sequence[Field], pools: Mapping[str, list[Ranked]]) -> dict[str, list[Ranked]]:
         """Return the candidates of each field, those in doubt weighed by the model too."""
         return {field.path: self._weighed(field, pools.get(field.path, [])) for field in fields}
 
-    def write(self, fields: Sequence[Field], text: str) -> dict[str, tuple[str, float]]:
+    def write(self, fields: Sequence[Field], text: str) -> dict[str, str]:
         """Write the values of fields that ask for free text, held to a schema that bounds their length."""
         from smidgen.inference.engine import Message, open_engine
         from smidgen.inference.options import GenerationOptions
-        from smidgen.inference.structured import schema_of
 
         options = GenerationOptions(temperature=0.0, seed=0, num_predict=_LONGEST_ANSWER)
-        written: dict[str, tuple[str, float]] = {}
+        written: dict[str, str] = {}
         with open_engine(self._path, threads=self._threads, context=CONTEXT) as engine:
             for field in fields:
                 most = min(int(field.schema.get("maxLength", 400)), 600)
@@ -85,14 +97,25 @@ class ModelChooser:
                     "properties": {"answer": {"type": "string", "maxLength": most}},
                     "required": ["answer"],
                 }
-                hold = getattr(engine, "hold_to", None)
-                if hold is not None:
-                    hold(schema_of(answer, most_bytes=1 << 14))
+                _hold(engine, answer)
                 asked = str(field.schema.get("description") or f"Write the {field.title} of this document.")
                 prompt = f"{text[:_TEXT_SHOWN]}\n\n{asked} Answer as JSON with the key answer."
                 said = "".join(chunk.text for chunk in engine.chat([Message("user", prompt)], options))
-                written[field.path] = (_answer(said)[:most], 0.5)
+                written[field.path] = " ".join(str(_object(said).get("answer") or "").split())[:most]
         return written
+
+    def see(self, question: str, schema: Mapping[str, Any], pictures: Sequence[bytes]) -> dict[str, Any]:
+        """Answer a question about pictures, held to a schema; empty where the answer breaks off."""
+        from smidgen.inference.engine import Message, open_engine
+        from smidgen.inference.options import GenerationOptions
+
+        self.close()  # two copies of a model that sees may not fit
+        options = GenerationOptions(temperature=0.0, seed=0, num_predict=_LONGEST_SEEN)
+        context = CONTEXT + _PICTURE_TOKENS * len(pictures)
+        with open_engine(self._path, threads=self._threads, context=context, projector=self._projector) as engine:
+            _hold(engine, schema)
+            message = Message("user", question, images=tuple(pictures))
+            return _object("".join(chunk.text for chunk in engine.chat([message], options)))
 
     def close(self) -> None:
         """Give the model's memory back. May be called again."""
@@ -143,13 +166,21 @@ def _doubtful(pool: Sequence[Ranked]) -> list[Ranked]:
     return [each for each in rivals if rivals[0].logit - each.logit < 2 * _MOST]
 
 
-def _answer(said: str) -> str:
+def _hold(engine: Engine, schema: Mapping[str, Any]) -> None:
+    """Hold an engine's answers to a schema, where it can."""
+    from smidgen.inference.structured import schema_of
+
+    hold = getattr(engine, "hold_to", None)
+    if hold is not None:
+        hold(schema_of(dict(schema), most_bytes=1 << 16))
+
+
+def _object(said: str) -> dict[str, Any]:
     try:
         found: Any = json.loads(said)
     except ValueError:
-        return ""
-    value = found.get("answer") if isinstance(found, dict) else None
-    return " ".join(str(value or "").split())
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager
@@ -165,9 +196,11 @@ def opened(
         yield None
         return
     from smidgen.export import runnable
+    from smidgen.inference.setup import Setup
 
-    path = runnable.path_of(runnable.find(model, offline=offline, progress=progress), progress=progress)
-    chooser = ModelChooser(model, path, threads)
+    local = runnable.find(model, offline=offline, progress=progress)
+    path = runnable.path_of(local, progress=progress)
+    chooser = ModelChooser(model, path, threads, Setup.of(local).projector)
     try:
         yield chooser
     finally:

@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.documents.assignment import assign
+from smidgen.documents.authored import MOST_PICTURES, seen, written
 from smidgen.documents.checks import build as build_check
 from smidgen.documents.extraction import Extraction, Found, Sheet, nested
-from smidgen.documents.grounding import boxes_of, ground
+from smidgen.documents.grounding import boxes_of
 from smidgen.documents.habits import habits_of
 from smidgen.documents.layout import Layout, lay_out
+from smidgen.documents.page import Page
 from smidgen.documents.ranking import Ranked, Ranker
 from smidgen.documents.reading import File, PageReader
 from smidgen.documents.reconciling import reconcile
 from smidgen.documents.rows import RowReader
-from smidgen.documents.schema import FREE, Field, Wanted, load_schema, require_supported
+from smidgen.documents.schema import AUTHORED, Field, Wanted, load_schema, require_supported
 from smidgen.documents.schema_reading import read_schema
 from smidgen.documents.values import converted, fitting
+from smidgen.inference.video import packed
 from smidgen.progress import Event, Progress, silent
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ CHOOSING = "choosing"
 """What is being done once all pages were read."""
 _KEPT = 40
 _MOST_ROWS = 2000
+_SHOWN = 1600
 _TEXT_KEPT = 6000
 
 
@@ -53,7 +57,8 @@ class Extractor:
     chooser: Chooser | None = None
 
     def __post_init__(self) -> None:
-        require_supported(self.wanted, free=self.chooser is not None)
+        sees = self.chooser is not None and self.chooser.sees
+        require_supported(self.wanted, free=self.chooser is not None, sees=sees)
 
     def extract(self, file: File, *, pages: Sequence[int] | None = None, progress: Progress = silent) -> Extraction:
         """Extract from one document.
@@ -78,10 +83,13 @@ class Extractor:
         chosen = assign(self.wanted.fields, gathered.ranked, self.chooser)
         chosen = reconcile(chosen, gathered.ranked, self.wanted.checks)
         found = {
-            field.path: _found(field, chosen.get(field.path)) for field in self.wanted.fields if field.kind != FREE
+            field.path: _found(field, chosen.get(field.path))
+            for field in self.wanted.fields
+            if field.kind not in AUTHORED
         }
-        found |= self._written(gathered)
-        for table in self.wanted.tables:
+        found |= written(self.wanted, self.chooser, gathered.text, gathered.last)
+        found |= seen(self.wanted, self.chooser, self._pictures(file, gathered.sheets), gathered.last)
+        for table in (each for each in self.wanted.tables if not each.seen):
             found |= dict(_rows(table.path, table.columns, gathered.rows[table.path]))
         faults, found = _checked(self.wanted, found)
         ordered = {field.path: found[field.path] for field in self.wanted.fields}
@@ -93,28 +101,12 @@ class Extractor:
             file.name, ordered, data, tuple(gathered.sheets), faults, name, time.process_time() - began
         )  # fmt: skip
 
-    def _written(self, gathered: _Gathered) -> dict[str, Found]:
-        """Let the model write the fields that ask for free text, and look for what it wrote on the pages."""
-        fields = [field for field in self.wanted.fields if field.kind == FREE]
-        if not fields or self.chooser is None:
-            return {}
-        if not gathered.text.strip():
-            return {field.path: Found(field.path, None, status="missing") for field in fields}
-        written = self.chooser.write(fields, gathered.text)
-        found = {}
-        for field in fields:
-            value, probability = written[field.path]
-            place = ground(str(value), gathered.last) if value else None
-            if not value:
-                found[field.path] = Found(field.path, None, status="missing")
-            elif place is None:
-                found[field.path] = Found(field.path, value, status="ungrounded", confidence=0.5 * probability)
-            else:
-                sure = probability * place.quality
-                found[field.path] = Found(
-                    field.path, value, value, place.page, boxes_of(place.words), "grounded", sure
-                )  # fmt: skip
-        return found
+    def _pictures(self, file: File, sheets: Sequence[Sheet]) -> list[bytes]:
+        """Return the first pages as a model sees them, none where it need not look."""
+        if not self.wanted.is_seen:
+            return []
+        pages = [Page(each.number, each.width, each.height, "px", (), "ocr", each.rotation) for each in sheets]
+        return [packed(self.reader.picture(file, page), _SHOWN) for page in pages[:MOST_PICTURES]]
 
 
 def _told_each(layouts: Iterable[Layout], stage: str, progress: Progress) -> Iterator[Layout]:
@@ -129,7 +121,7 @@ class _Gathered:
 
     def __init__(self, wanted: Wanted) -> None:
         self._ranker = Ranker(wanted.fields)
-        self._readers = {table.path: RowReader(table) for table in wanted.tables}
+        self._readers = {table.path: RowReader(table) for table in wanted.tables if not table.seen}
         self.ranked: dict[str, list[Ranked]] = {field.path: [] for field in wanted.fields}
         self.rows: dict[str, list[dict[str, Candidate]]] = {table.path: [] for table in wanted.tables}
         self.sheets: list[Sheet] = []
@@ -220,11 +212,11 @@ def extract(
     offline: bool = False,
     progress: Progress = silent,
 ) -> Extraction:
-    """Extract what a schema asks for from a document: PDF, PNG, JPEG, TIFF or WebP.
+    """Extract what a schema asks for from a document: PDF, PNG, JPEG, TIFF, WebP, or a video's frames.
 
     Args:
         path: The document.
-        schema: A JSON schema, a file that holds one, a preset ("invoice", "receipt", "id", "form"),
+        schema: A JSON schema, a file that holds one, a preset ("invoice", "receipt", "id", "form", "chart"),
             ``pydantic:module.Class``, or a class of pydantic.
         model: The model that chooses where the layout leaves a doubt, and writes free text; None asks none.
         pages: Numbers of pages to read, from 1; all where None.

@@ -13,7 +13,7 @@ from smidgen.documents.habits import Habits
 from smidgen.documents.kinds import Kind, build, everywhere
 from smidgen.documents.labels import Label, Labels
 from smidgen.documents.layout import Layout
-from smidgen.documents.schema import FREE, Field
+from smidgen.documents.schema import AUTHORED, Field
 from smidgen.documents.vocabulary import LITTLE_WORDS, concepts, near, placed_tokens
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Ranker:
     """
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self._fields = [field for field in fields if field.kind != FREE]
+        self._fields = [field for field in fields if field.kind not in AUTHORED]
         own = {name_of(field): field.labels for field in self._fields if field.concept is None}
         self._labels = Labels(own)
         self._kinds: dict[str, Kind] = {

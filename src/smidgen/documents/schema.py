@@ -14,7 +14,11 @@ from smidgen.documents.vocabulary import Concept, tokens
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 
 FREE = "free"
-"""The kind of fields that the model writes itself."""
+"""The kind of fields that the model writes itself, of the document's text."""
+SEEN = "seen"
+"""The kind of fields and lists that a model reads off the pictures of the pages."""
+AUTHORED = frozenset({FREE, SEEN})
+"""The kinds whose values are no words of the page, but a model's."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,14 @@ class Table:
     Attributes:
         path: Its name, as a field's.
         columns: The fields of one row, whose paths are their names alone.
+        seen: Whether a model reads it off the pictures of the pages.
+        description: What its rows are, for a model.
     """
 
     path: str
     columns: tuple[Field, ...]
+    seen: bool = False
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,13 +92,18 @@ class Wanted:
     tables: tuple[Table, ...] = ()
     checks: tuple[Mapping[str, Any], ...] = field(default=())
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether a model is to look at the pages."""
+        return any(each.kind == SEEN for each in self.fields) or any(each.seen for each in self.tables)
+
 
 def presets() -> list[str]:
     """List the schemas that come with smidgen.
 
     Example:
         >>> presets()
-        ['form', 'id', 'invoice', 'receipt']
+        ['chart', 'form', 'id', 'invoice', 'receipt']
     """
     folder = resources.files("smidgen.documents").joinpath("presets")
     return sorted(each.name.removesuffix(".json") for each in folder.iterdir() if each.name.endswith(".json"))
@@ -174,12 +187,22 @@ def _of_class(kind: type, name: str) -> dict[str, Any]:
     return schema
 
 
-def require_supported(wanted: Wanted, *, free: bool) -> None:
-    """Refuse fields that the model must write itself where there is no model.
+def require_supported(wanted: Wanted, *, free: bool, sees: bool) -> None:
+    """Refuse fields that a model must write itself where there is no model that can.
+
+    Args:
+        wanted: What is asked for.
+        free: Whether there is a model.
+        sees: Whether it reads pictures.
 
     Raises:
         Unsupported: There is such a field.
     """
+    if wanted.is_seen and not sees:
+        raise Unsupported(
+            "The schema asks for what only a model that sees can tell.",
+            remedy="Name one with --model: one with a projector (two FROM in a Modelfile), or a vision model's folder.",
+        )
     written = next((each.path for each in wanted.fields if each.kind == FREE), None)
     if written is not None and not free:
         raise Unsupported(

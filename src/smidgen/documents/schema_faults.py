@@ -8,7 +8,7 @@ from typing import Any
 
 from smidgen import registry
 from smidgen.documents.kinds import KINDS
-from smidgen.documents.schema import FREE
+from smidgen.documents.schema import AUTHORED
 from smidgen.errors import ReferenceNotFound
 
 KIND = "x-kind"
@@ -123,6 +123,6 @@ def _of_pattern(part: Mapping[str, Any], where: str) -> Iterator[str]:
 
 
 def _of_kind(part: Mapping[str, Any]) -> Iterator[str]:
-    known = [FREE, *registry.names(KINDS)]
+    known = [*sorted(AUTHORED), *registry.names(KINDS)]
     if part.get(KIND) is not None and part[KIND] not in known:
         yield str(ReferenceNotFound.among(KIND, str(part[KIND]), known))

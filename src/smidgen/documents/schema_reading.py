@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from smidgen.documents.schema import FREE, Field, Table, Wanted
+from smidgen.documents.schema import AUTHORED, SEEN, Field, Table, Wanted
 from smidgen.documents.schema_faults import KIND, TYPES, malformed, types_of
 from smidgen.documents.schema_resolving import Resolver
 from smidgen.documents.vocabulary import LITTLE_WORDS, Concept, concept_of, tokens
@@ -77,19 +77,21 @@ def _below(part: Mapping[str, Any], path: str) -> Iterator[Field | Table | str]:
         if kind == "object":
             yield from _below(each, place)
         elif kind == "array":
-            yield _table(each.get("items", {}), place)
+            yield _table(each, place)
         else:
             yield field_of(place, each, kind)
 
 
-def _table(row: Mapping[str, Any], place: str) -> Table | str:
+def _table(part: Mapping[str, Any], place: str) -> Table | str:
     """Return the table whose rows a part describes, or why it is none."""
+    row = part.get("items", {})
     if _type_of(row) != "object" or not row.get("properties"):
         return f"{place} is a list of something else than objects, which cannot be read off a page."
     columns = [(name, each, _type_of(each)) for name, each in row["properties"].items()]
     if any(kind in ("object", "array") for _, _, kind in columns):
         return f"{place} has rows that hold objects or lists, which cannot be read off a page."
-    return Table(place, tuple(field_of(name, each, kind) for name, each, kind in columns))
+    fields = tuple(field_of(name, each, kind) for name, each, kind in columns)
+    return Table(place, fields, part.get(KIND) == SEEN, str(part.get("description", "")))
 
 
 def _type_of(part: Mapping[str, Any]) -> str:
@@ -113,6 +115,7 @@ def field_of(path: str, part: Mapping[str, Any], type_name: str) -> Field:
     said = "choice" if options else part.get(KIND) or _FORMATS.get(str(part.get("format", "")))
     if type_name == "boolean":
         said = "flag"
+    said = part[KIND] if part.get(KIND) == SEEN else said
     concept = _concept(path, part, said, type_name)
     kind = str(said or (concept.kind if concept else {"number": "number", "integer": "number"}.get(type_name, "text")))
     own = tuple(dict.fromkeys(each for each in (tokens(name), tokens(str(part.get("title", "")))) if each))
@@ -122,7 +125,7 @@ def field_of(path: str, part: Mapping[str, Any], type_name: str) -> Field:
 
 def _concept(path: str, part: Mapping[str, Any], kind: str | None, type_name: str) -> Concept | None:
     """Return what a field stands for: by its name with its object's, its name, its title, then its description."""
-    if kind in ("choice", "flag", FREE):
+    if kind in ("choice", "flag", *AUTHORED):
         kind = None
     *parents, name = path.split(".")
     spoken = [f"{parents[-1]} {name}"] if parents else []

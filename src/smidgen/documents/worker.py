@@ -46,7 +46,8 @@ def described(error: SmidgenError) -> dict[str, Any]:
 def _extractor(request: dict[str, Any]) -> Extractor:
     threads = int(request["threads"])
     path = request["model_path"]
-    chooser = None if path is None else ModelChooser(request["model"], Path(path), threads)
+    projector = None if request["projector"] is None else Path(request["projector"])
+    chooser = None if path is None else ModelChooser(request["model"], Path(path), threads, projector)
     return Extractor(read_schema(request["schema"]), PageReader(threads), chooser)
 
 

@@ -86,8 +86,8 @@ def suffixes() -> frozenset[str]:
     """Return the endings of the names of files that can be read.
 
     Example:
-        >>> sorted(suffixes())
-        ['.jpeg', '.jpg', '.pdf', '.png', '.tif', '.tiff', '.webp']
+        >>> sorted(suffixes())[:8]
+        ['.avi', '.jpeg', '.jpg', '.m4v', '.mkv', '.mov', '.mp4', '.pdf']
     """
     return frozenset(each for name in registry.names(READERS) for each in registry.find(READERS, name)().suffixes)
 
@@ -109,5 +109,5 @@ def open_source(content: bytes, name: str) -> Source:
         found: Reader = registry.find(READERS, "pdf")()
         return found.open(content, name)
     raise Unsupported(
-        f"{name} is no document that can be read.", remedy="PDF, PNG, JPEG, TIFF and WebP files are read."
+        f"{name} is no document that can be read.", remedy="PDF, PNG, JPEG, TIFF and WebP files are read, and videos."
     )

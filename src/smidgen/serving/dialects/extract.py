@@ -37,7 +37,9 @@ class Fields(Body):
     file: str = Field(min_length=1, description="The document in base64, with or without 'data:...;base64,' before it.")
     name: str = Field(default="document", max_length=200, description="What the document is called in the answer.")
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema", description="What to look for.")
-    preset: str | None = Field(default=None, description="A schema that comes along: invoice, receipt, id, form.")
+    preset: str | None = Field(
+        default=None, description="A schema that comes along: invoice, receipt, id, form, chart."
+    )
     model: str = Field(default=DEFAULT_MODEL, min_length=1, description="Model that chooses in doubt; none asks none.")
     pages: list[int] | None = Field(default=None, max_length=_MOST_PAGES, description="Numbers of pages, from 1.")
     pictures: bool = Field(default=False, description="Whether pages come along as JPEG in base64, to draw boxes on.")
@@ -146,17 +148,20 @@ class _Desk:
         from smidgen.documents.schema import preset
         from smidgen.documents.schema_reading import read_schema
         from smidgen.export import runnable
+        from smidgen.inference.setup import Setup
 
         require_installed()
         if (asked.json_schema is None) == (asked.preset is None):
             raise InvalidInput("say what to look for: either schema or preset")
         schema = preset(str(asked.preset)) if asked.json_schema is None else asked.json_schema
         read_schema(schema)
-        named, path = self._model(asked.model), None
+        named, path, projector = self._model(asked.model), None, None
         if named is not None:
-            path = str(runnable.path_of(runnable.find(named, offline=True)))
+            local = runnable.find(named, offline=True)
+            path, projector = str(runnable.path_of(local)), Setup.of(local).projector
         pages = None if asked.pages is None else tuple(asked.pages)
-        return Job(schema, named, path, pages, None, self._service.settings.threads or 1)
+        seeing = None if projector is None else str(projector)
+        return Job(schema, named, path, seeing, pages, None, self._service.settings.threads or 1)
 
     def _model(self, name: str) -> str | None:
         """Return the model to ask: only one that is here already, and none where the default one is not."""
