@@ -131,7 +131,7 @@ class TorchLibrary:
         from transformers import DynamicCache
 
         self._cache: Any = DynamicCache(config=self._module.config)
-        self._looked = 0
+        self._looked = self._length = 0
 
     def rewind(self, position: int) -> bool:
         """Forget what was read from a position on; False where the model cannot, which then is in no usable state."""
@@ -204,7 +204,7 @@ class TorchLibrary:
         import torch
 
         rows = max(0, len(ids) - first_row)
-        with self._with_threads(), torch.inference_mode():
+        with self._with_threads(), self._as_part(position + len(ids)), torch.inference_mode():
             found = self._module(
                 **self._given(ids), past_key_values=self._cache, use_cache=True, logits_to_keep=max(1, rows)
             )
@@ -226,9 +226,51 @@ class TorchLibrary:
     def read_all(self, ids: Sequence[int], first_row: int) -> Iterator[NDArray[numpy.float32]]:
         """Forget what was read, then read tokens chunk by chunk, yielding the logits of each chunk."""
         self.clear()
+        self._length = len(ids)
         for begin in range(0, len(ids), CHUNK):
             chunk = ids[begin : begin + CHUNK]
             yield self.read(chunk, begin, min(max(0, first_row - begin), len(chunk)))
+
+    def next_row(self, ids: Sequence[int]) -> NDArray[numpy.float32]:
+        """Read the last of some tokens, those before it being read; returns its logits, shape (vocabulary,).
+
+        Where the text is now so long that all of it is rotated otherwise, all of it is read again.
+        """
+        if len(ids) - 1 != self._turning:
+            rows = self.read(ids[-1:], len(ids) - 1, 0)
+        else:
+            *_, rows = self.read_all(ids, len(ids) - 1)
+        last: NDArray[numpy.float32] = rows[-1]
+        return last
+
+    @cached_property
+    def _turning(self) -> int | None:
+        return self.model.family.turning_length(self._module.config)
+
+    @contextmanager
+    def _as_part(self, end: int) -> Iterator[None]:
+        """Rotate tokens up to a position as belongs to the whole text that they are a part of."""
+        import torch
+
+        if self._turning is None or not end <= self._turning < self._length:
+            yield
+            return
+
+        def farther(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            places = named["position_ids"]
+            last = torch.full_like(places[:, :1], self._length - 1)
+            return given, named | {"position_ids": torch.cat([places, last], dim=1)}
+
+        rotary = self._module.get_submodule(self.model.anatomy.rotary)
+        hooks = [
+            rotary.register_forward_pre_hook(farther, with_kwargs=True),
+            rotary.register_forward_hook(lambda _, given, found: tuple(part[:, :-1] for part in found)),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def mean_state(self, ids: Sequence[int]) -> list[float]:
         """Return the mean of the last states of tokens that are read by themselves, shape (hidden,)."""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
-from smidgen.export import safetensors
+from smidgen.export import projector, safetensors
 from smidgen.models.families.phi3v import Phi3V
 from smidgen.models.load import read_folder
 from smidgen.models.model import Model
@@ -236,11 +236,12 @@ def test_a_text_may_say_where_its_images_belong(model: Model) -> None:
     vision, tokenizer = model.vision, model.tokenizer
     assert vision is not None
     one, two = vision.family.pictures(vision, [noise(40, 40), noise(50, 20)])
-    named = [Shown("user", (one, two, "Is <|image_2|> like <|image_1|>?"))]
-    ids = vision.family.layout(vision, tokenizer, named)
+    ids = vision.family.layout(vision, tokenizer, [Shown("user", (one, two, "Is <|image_1|> like <|image_2|>?"))])
     pieces = ("<|user|>\nIs ", " like ", "?<|end|>\n<|assistant|>\n")
     first, middle, last = (tokenizer(piece).input_ids for piece in pieces)
-    assert ids == [*first, *[PLACE] * two.places, *middle, *[PLACE] * one.places, *last]
+    assert ids == [*first, *[PLACE] * one.places, *middle, *[PLACE] * two.places, *last]
+    with pytest.raises(InvalidInput, match="in order"):
+        vision.family.layout(vision, tokenizer, [Shown("user", (one, two, "<|image_2|> or <|image_1|>?"))])
 
 
 @pytest.mark.parametrize("text", ["What is <|image_2|>?", "<|image_1|> or <|image_1|>?", "<|image_0|>"])
@@ -270,6 +271,13 @@ def test_missing_places_are_refused(model: Model) -> None:
     ids, features = asked(model, noise(40, 40))
     with pytest.raises(InvalidInput, match="places for images"):
         embedded(model, [number for place, number in enumerate(ids) if place != ids.index(PLACE)], features)
+
+
+def test_llama_cpp_has_no_place_for_its_eyes(model: Model, tmp_path: Path) -> None:
+    for refused in (lambda: projector.require_writable(model), lambda: projector.write(model, tmp_path / "x.gguf")):
+        with pytest.raises(Unsupported, match="llama.cpp cannot run the vision part of a Phi-3 vision"):
+            refused()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_published_tower_has_304_million_weights() -> None:

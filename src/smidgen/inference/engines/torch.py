@@ -281,7 +281,7 @@ class _Turn:
         for number in range(limit):
             started = time.perf_counter()
             if number:
-                row = self.library.read(self.ids[-1:], len(self.ids) - 1, 0)[-1]
+                row = self.library.next_row(self.ids)
             assert row is not None
             self.ids.append(sampler.choose(self._demanded(row), self.ids))
             if self.guide is not None:

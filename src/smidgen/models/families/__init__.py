@@ -64,6 +64,10 @@ class Family:
     def require_loadable(self, config: Any) -> None:
         """Refuse a configuration that transformers could neither write nor load again; raises Unsupported."""
 
+    def turning_length(self, config: Any) -> int | None:
+        """Return the length beyond which all tokens of a text are rotated otherwise; None where there is none."""
+        return None
+
     def with_experts(self, config: Any, count: int) -> Any:
         """Return a copy of a configuration for blocks of so many experts."""
         raise TypeError(f"{type(self).__name__} has no experts")

@@ -115,6 +115,12 @@ class Decoder(Family):
             context_length=config.max_position_embeddings,
         )
 
+    def turning_length(self, config: Any) -> int | None:
+        """Return the original context of a long rope."""
+        from smidgen.models.families import _long_rope
+
+        return _long_rope.original_context(config) if _long_rope.is_long(config) else None
+
     def _block(self, config: Any, index: int) -> Block:
         path, rows = f"model.layers.{index}", self._fused_rows(config)
         return Block(

@@ -28,7 +28,7 @@ def laid_out(tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list
         turns: The conversation.
 
     Raises:
-        InvalidInput: Texts name some of the images and not all, or one that is not there.
+        InvalidInput: Texts name some of the images and not all, one that is not there, or a later one first.
     """
     mark = f"<{uuid.uuid4().hex}>"
     pieces = re.split(f"{mark}(\\d+)\\|", _written(tokenizer, list(_with_marks(turns, mark))))
@@ -46,10 +46,10 @@ def _with_marks(turns: Sequence[Shown], mark: str) -> Iterator[tuple[str, str]]:
     count = len(pictures_of(turns))
     texts = [part for turn in turns for part in turn.parts if isinstance(part, str)]
     named = [int(found[1]) for text in texts for found in TAG.finditer(text)]
-    if named and sorted(named) != list(range(1, count + 1)):
+    if named and named != list(range(1, count + 1)):
         raise InvalidInput(
             f"The texts name the images {', '.join(f'<|image_{number}|>' for number in named)}, and {count} are shown.",
-            remedy="Name each image once, beginning with <|image_1|>, or none of them.",
+            remedy="Name each image once and in order, beginning with <|image_1|>, or none of them.",
         )
     number = 0
     for turn in turns:

@@ -193,11 +193,19 @@ class Phi3V(SeeingFamily):
         """Let the projector's last layer write these channels only; its hidden layer keeps its width."""
         return with_outputs(vision, PROJECTION, kept)
 
+    def projector(self, vision: Vision) -> tuple[dict[str, Any], dict[str, str]]:
+        """Refuse: of llama.cpp's projectors none lays tiles out as pages with separators between their lines."""
+        raise Unsupported(
+            "llama.cpp cannot run the vision part of a Phi-3 vision, and its language model alone would answer without "
+            "having seen the image.",
+            remedy="Ask for safetensors or packed matrices instead, which torch runs.",
+        )
+
     def layout(self, vision: Vision, tokenizer: PreTrainedTokenizerFast, turns: Sequence[Shown]) -> list[int]:
         """Lay a conversation out; a text may say itself where its images belong, ``<|image_1|>`` and so on.
 
         Raises:
-            InvalidInput: Texts name some of the images and not all, or one that is not there.
+            InvalidInput: Texts name some of the images and not all, one that is not there, or a later one first.
         """
         return prompt.laid_out(tokenizer, turns)
 
