@@ -275,7 +275,7 @@ def test_missing_places_are_refused(model: Model) -> None:
 
 def test_llama_cpp_has_no_place_for_its_eyes(model: Model, tmp_path: Path) -> None:
     for refused in (lambda: projector.require_writable(model), lambda: projector.write(model, tmp_path / "x.gguf")):
-        with pytest.raises(Unsupported, match="llama.cpp cannot run the vision part of a Phi-3 vision"):
+        with pytest.raises(Unsupported, match="the vision part of a Phi-3 vision"):
             refused()
     assert not list(tmp_path.iterdir())
 
