@@ -76,6 +76,7 @@ def test_a_task_is_scored_and_compared_with_the_source(tiny_gguf, tmp_path, caps
     [
         (["--task", "arc"], "arc takes allenai/ai2_arc"),
         (["--task", "ark", "--task-file", "x"], "Did you mean 'arc'"),
+        (["--task", "arc", "--task-file", "x", "--engine", "torhc"], "Did you mean 'torch'"),
         (["--task", "arc", "--task-file", "nothing.jsonl"], "answerKey"),
         (["--task", "arc", "--task-file", "a", "--few-shot-file", "b", "--few-shot-file", "c"], "worked examples"),
     ],
