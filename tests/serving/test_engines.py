@@ -17,19 +17,22 @@ import psutil
 import pytest
 
 from smidgen import formats
+from smidgen.errors import Unsupported
 from smidgen.export import packed
 from smidgen.inference.engine import open_engine
 from smidgen.inference.options import GenerationOptions
 from smidgen.models.model import PackedTensor
+from smidgen.models.modelfile import Modelfile
 from smidgen.models.sources import from_store
 from smidgen.models.store import Store
+from smidgen.recipe.create import Creation, create
 
 build_model = runpy.run_path(str(Path(__file__).parents[1] / "shrink" / "conftest.py"))["build_model"]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}<|im_start|>"
 HI = [{"role": "user", "content": "usage: parser"}]
 GREEDY = {"temperature": 0, "num_predict": 8}
-CITY = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"]}
-TOOL = {"type": "function", "function": {"name": "add", "parameters": CITY}}
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["n"]}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": NUMBER}}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a script that can be run")
 
@@ -37,7 +40,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a script 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a model whose matrices stay packed in 3 bits of smidgen's own."""
-    model = build_model(eos_token_id=399)
+    model = build_model(eos_token_id=399, max_position_embeddings=1024)
     model.tokenizer.chat_template = TEMPLATE
     kept, number_format = {}, formats.find("kmeans:bits=3")
     for key in model.anatomy.matrices():
@@ -46,7 +49,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed") / "tiny"
     packed.write(replace(model, packed=kept), folder, dtype="float32")
     found: Path = tmp_path_factory.mktemp("home")
-    Store(found).add("tiny", {path.name: path for path in folder.iterdir() if path.is_file()}, {})
+    stored = create(Creation("tiny", Modelfile(source=str(folder))), Store(found))
+    assert "packed.safetensors" in stored.paths and "model.gguf" not in stored.paths
+    with pytest.raises(Unsupported, match="takes no draft"):
+        create(Creation("other", Modelfile(source=str(folder), draft=str(folder))), Store(found))
+    again = create(Creation("tiny", Modelfile(source="tiny")), Store(found))
+    assert again.digests["packed.safetensors"] == stored.digests["packed.safetensors"]
     return found
 
 
@@ -106,7 +114,7 @@ def test_torch_keeps_to_stops_schemas_tools_and_bounds(torch_server: Any) -> Non
     stop = said[3:5]
     cut = chat(torch_server, options=GREEDY | {"stop": [stop]}).json()
     assert cut["message"]["content"] == said[: said.index(stop)] and cut["done_reason"] == "stop"
-    held = chat(torch_server, format=CITY, options=GREEDY | {"num_predict": 60}).json()["message"]["content"]
+    held = chat(torch_server, format=NUMBER, options=GREEDY | {"num_predict": 60}).json()["message"]["content"]
     assert set(json.loads(held)) == {"n"}
     asked = {"model": "tiny", "messages": HI, "tools": [TOOL], "tool_choice": "required", "max_tokens": 200}
     (choice,) = torch_server.client.post("/v1/chat/completions", json=asked).json()["choices"]
@@ -132,6 +140,8 @@ def test_torch_gives_vectors_and_scores(torch_server: Any) -> None:
 def test_torch_frees_what_is_left_and_unloads(torch_server: Any) -> None:
     leave_in_the_middle(torch_server)
     assert loaded(torch_server) == ["tiny:latest"]
+    details = torch_server.client.get("/api/tags").json()["models"][0]["details"]
+    assert (details["quantization_level"], details["format"]) == ("kmeans:bits=3", "safetensors")
     body = {"model": "tiny", "messages": [], "keep_alive": 0}
     assert torch_server.client.post("/api/chat", json=body).json()["done_reason"] == "unload"
     assert loaded(torch_server) == []
@@ -143,7 +153,7 @@ def test_vllm_answers_stops_and_holds(vllm_server: Any) -> None:
     assert [piece["message"]["content"] for piece in pieces] == ["Good", " day", ".", ""]
     cut = chat(vllm_server, options=GREEDY | {"stop": ["day"]}).json()
     assert (cut["message"]["content"], cut["done_reason"]) == ("Good ", "stop")
-    assert json.loads(chat(vllm_server, format=CITY).json()["message"]["content"]) == {"a": 1}
+    assert json.loads(chat(vllm_server, format=NUMBER).json()["message"]["content"]) == {"a": 1}
     seen = json.loads(Path(os.environ["STANDIN_TOLD"]).read_text())
     prompt = "".join("<s>" if token == 256 else chr(token) for token in seen["asked"][0][1]["prompt"])
     assert prompt == "<s><|im_start|>user\nusage: parser<|im_end|><|im_start|>"

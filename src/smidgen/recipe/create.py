@@ -58,7 +58,8 @@ def create(wanted: Creation, store: Store | None = None, *, progress: Progress =
     """Create a model and store it.
 
     A source that is stored with a Modelfile of its own hands down what the new one does not say; parameters are
-    handed down one by one. A GGUF is taken as it is unless it is to be quantized; other formats are converted.
+    handed down one by one. A GGUF, and a folder that no GGUF can hold, is taken as it is unless it is to be quantized;
+    other formats are converted.
 
     Args:
         wanted: What is to be created.
@@ -134,6 +135,13 @@ class _Work:
         if source.kind == "gguf" and self.wanted.quantize is None and not changed:
             self.progress(Event("using existing layer"))
             self.files[MODEL] = source.path
+            return
+        if self.wanted.quantize is None and not changed and not self.facts.get("adapters") and _is_beyond_gguf(source):
+            from smidgen.models.sources.folder import Folder
+
+            self.progress(Event("using existing layer"))
+            self.files |= Folder().files(source)
+            self.facts |= {"format": "safetensors", "weights": "."}
             return
         self._stored_lineage = self._convert(self._model(source), self.wanted.quantize or "f16", MODEL)
 
@@ -227,6 +235,8 @@ class _Work:
             self.files[DRAFT] = local.path
         else:
             self._convert(load_local(local, progress=self.progress), self.wanted.draft_quantize or "f16", DRAFT)
+        if MODEL not in self.files:
+            raise Unsupported(f"{source.name} is run by torch, which takes no draft.", remedy="Leave DRAFT out.")
         require_same_vocabulary(self.files[MODEL], self.files[DRAFT])
         self.facts["draft"] = DRAFT
 
@@ -247,6 +257,14 @@ class _Work:
             facts["parent"] = source.name
         self.facts = facts | self.facts
         self.facts["modelfile"] = of_facts(self.facts).text()
+
+
+def _is_beyond_gguf(source: LocalModel) -> bool:
+    """Say whether a folder holds what no GGUF can: matrices in formats of smidgen's own, or what sees images."""
+    from smidgen.models import packed
+    from smidgen.models.vision.folder import is_seeing
+
+    return source.path.is_dir() and (packed.is_folder(source.path) or is_seeing(source.path))
 
 
 def is_projector(path: Path) -> bool:

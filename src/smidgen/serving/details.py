@@ -133,11 +133,18 @@ def _folder(folder: Path) -> Header:
 def _stored(folder: Path) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     from safetensors import SafetensorError, safe_open
 
-    found = []
+    from smidgen.models import packed
+
+    found: list[tuple[str, str, tuple[int, ...]]] = []
     for path in sorted(folder.glob("*.safetensors")):
+        kept: dict[str, tuple[str, tuple[int, int]]] = {}
+        if path.name == packed.WEIGHTS:
+            with suppress(DamagedFile):
+                kept = packed.shapes(path)
+        found += [(name, number_format, shape) for name, (number_format, shape) in kept.items()]
         try:
             with safe_open(path, framework="np") as file:
-                for name in file.keys():  # noqa: SIM118 - the file is no mapping
+                for name in sorted(set(file.keys()) - set(kept)):
                     part = file.get_slice(name)
                     found.append((name, str(part.get_dtype()), tuple(part.get_shape())))
         except (SafetensorError, OSError):

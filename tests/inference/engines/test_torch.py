@@ -224,7 +224,8 @@ def test_measuring_a_packed_folder_runs_it(model: Model, folder: Path, tmp_path:
 
 def test_answers_are_held_to_schemas_grammars_and_biases(engine: Torch) -> None:
     schema = schema_of(
-        {"properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"], "type": "object"}, most_bytes=999
+        {"properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["n"], "type": "object"},
+        most_bytes=999,
     )
     wild = GenerationOptions(temperature=1.0, top_p=1.0, top_k=0, seed=3, num_predict=60)
     chunks = list(engine.write(TEXT, wild, Demands(schema)))
