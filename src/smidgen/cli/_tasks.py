@@ -182,7 +182,9 @@ def _print(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
             f"{name} {each['value']:.4f} ± {each['standard_error']:.4f}" for name, each in row["figures"].items()
         )
         lines.append((row["model"], row["task"], f"{row['items']:,}", str(row["shots"]), figures, _difference(row)))
-    screen.table(("model", "task", "questions", "examples", "scores", "against the source"), lines)
+    columns = ("model", "task", "questions", "examples", "scores", "against the source")
+    shown = len(columns) if any(line[-1] for line in lines) else -1
+    screen.table(columns[:shown], [line[:shown] for line in lines])
     for row in rows:
         if "types" in row["details"]:
             _print_types(screen, row)
