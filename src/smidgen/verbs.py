@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import InvalidInput
 from smidgen.models.model import Model
 from smidgen.progress import Progress, silent
+from smidgen.recipe.eyes import shrunk
 from smidgen.recipe.recipe import Step
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def prune(
     model: str | Model,
     *,
     data: str | Path | None = None,
+    images: str | Path | None = None,
     windows: int = WINDOWS,
     seed: int = 0,
     offline: bool = False,
@@ -64,7 +66,8 @@ def prune(
     Args:
         model: A loaded model, or the name of one.
         data: Text to go by; the built-in one where None.
-        windows: Calibration windows of 512 tokens.
+        images: A folder of images to go by; the part that reads images is then cut, and the language model stays.
+        windows: Calibration windows of 512 tokens, or with images as many tiles of them.
         seed: Of everything random.
         offline: Take only what is on this machine.
         progress: Receives reports.
@@ -78,6 +81,8 @@ def prune(
         smaller = smidgen.prune("smollm2:135m", structure="layer", criterion="block_influence", keep=27)
     """
     operation = Step("prune", options).build()
+    if images is not None:
+        return shrunk(_loaded(model, offline, progress), operation, images, most=windows, progress=progress)
     found = _materials(model, data, windows, seed, offline, progress)
     use = found.token_use(found.source) if operation.structure == "vocabulary" else None
     pruned: Model = operation.apply(found.source, found.calibration(found.source), token_use=use, progress=progress)
@@ -141,6 +146,7 @@ def quantize(
     embedding_format: str | None = None,
     search: int = 0,
     data: str | Path | None = None,
+    images: str | Path | None = None,
     windows: int = WINDOWS,
     work: str | Path | None = None,
     export: str | None = None,
@@ -160,7 +166,8 @@ def quantize(
         embedding_format: Another format for the embedding.
         search: With ``fit``: how many swaps of formats to measure near the predicted mix.
         data: Text to go by; the built-in one where None.
-        windows: Calibration windows of 512 tokens.
+        images: A folder of images to go by; the part that reads images is then stored so. With ``format``.
+        windows: Calibration windows of 512 tokens, or with images as many tiles of them.
         work: Folder in which to work from disk, block by block, so that little memory is needed; the result reads its
             matrices from there, and a run that was stopped goes on from there. None works in memory. With ``format``.
         export: "compressed-tensors" leaves embedding and head as floats, so that
@@ -181,7 +188,7 @@ def quantize(
     """
     from smidgen.recipe.budget import Budget
     from smidgen.recipe.runner import code_version
-    from smidgen.recipe.storing import block_format, formats_for, require_fitting, size_within
+    from smidgen.recipe.storing import block_format, formats_for, in_blocks, require_fitting, size_within
 
     if sum(given is not None for given in (format, fit, memory)) != 1:
         raise InvalidInput("Quantizing needs a format, a size or a memory.", remedy="Give format 'q4_0' or fit '80MB'.")
@@ -193,13 +200,18 @@ def quantize(
     default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
     size = None if allowed is None else Budget.parse(fit=allowed).fit
     solver = Step("quantize", options).build().solver
+    if images is not None:
+        if default is None:
+            raise InvalidInput("What reads images is stored in one format.", remedy="Give a format, such as 'q8_0'.")
+        operation = Step("quantize", {"default": default, **options}).build()
+        return shrunk(_loaded(model, offline, progress), operation, images, most=windows, progress=progress)
     if work is not None and not isinstance(model, Model):
         model = _streamed(model, offline, progress)
     found = _materials(model, data, windows, seed, offline, progress)
     embedding = f"{found.source.anatomy.embedding}.weight"
     named = {} if own is None else {embedding: own}
     if export is not None and default is not None:
-        named, default = _in_blocks(found.source, default), None
+        named, default = in_blocks(found.source, default), None
     require_fitting(found.source, default, named)
     note, known = "", None
     if size is not None:
@@ -211,15 +223,6 @@ def quantize(
     calibration = found.calibration(found.source)
     stored: Model = operation.apply(found.source, calibration, sensitivity=known, work=folder, progress=progress)
     return replace(stored, lineage=stored.lineage.noted(note)) if note else stored
-
-
-def _in_blocks(model: Model, number_format: str) -> dict[str, str]:
-    """Return a format for every matrix but embedding and head, for engines that keep these as floats."""
-    from smidgen.export import compressed_tensors
-
-    compressed_tensors.require_format(number_format)
-    parts = model.anatomy.matrices()
-    return {name: number_format for name, part in parts.items() if part not in ("embedding", "head")}
 
 
 def _streamed(name: str, offline: bool, progress: Progress) -> Model:

@@ -21,6 +21,7 @@ from smidgen.errors import InvalidInput, OutOfResources, Unsupported
 if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.models.sources import LocalModel
+    from smidgen.progress import Progress
 
 GGUF = "model.gguf"
 COPIES, FIXED_MEMORY = 3, 500_000_000
@@ -32,6 +33,10 @@ For = Annotated[
     typer.Option(
         "--for", metavar="DATA", help="Text to go by: a file, a folder or hf:org/name.", show_default="built-in"
     ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option("--images", metavar="FOLDER", help="Shrink the part that reads images, going by these images."),
 ]
 Windows = Annotated[int, typer.Option("--windows", metavar="N", min=1, help="Calibration windows of 512 tokens.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what smidgen wrote there before.")]
@@ -244,19 +249,21 @@ def save(
     Returns:
         The result as plain data for JSON.
     """
-    from smidgen.export import gguf as gguf_file
+    from smidgen.export import projector
     from smidgen.models.files import atomic_folder, make_folder
 
     make_folder(out.absolute().parent)
     with screen.progress() as progress:
         if out.suffix.lower() == ".gguf":
-            gguf_file.write(model, out, progress=progress)
+            _write_gguf(model, out, progress)
         else:
             with atomic_folder(out) as temporary:
                 _fill(model, local, temporary, floats=floats, export=export)
-                if gguf and export is None and not _has_own_formats(model):
-                    gguf_file.write(model, temporary / GGUF, progress=progress)
-    files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
+                if gguf and export is None and not _stays_packed(model):
+                    _write_gguf(model, temporary / GGUF, progress)
+    files = [each for each in (out, projector.beside(out)) if each.is_file()] or sorted(
+        path for path in out.rglob("*") if path.is_file()
+    )
     step = model.lineage.steps[-1]
     return {
         "out": str(out),
@@ -281,7 +288,7 @@ def _fill(
 
     if export is not None:
         export(model, folder)
-    elif _has_own_formats(model):
+    elif _stays_packed(model) and (model.packed or (model.vision is not None and model.vision.packed)):
         packed.write(model, folder)
     elif floats:
         safetensors.write(model, folder)
@@ -295,11 +302,33 @@ def _fill(
     (folder / "README.md").write_text(card(model), encoding="utf-8")
 
 
-def _has_own_formats(model: Model) -> bool:
-    """Whether matrices are packed in formats that only smidgen itself reads."""
-    from smidgen import formats
+def _write_gguf(model: Model, path: Path, progress: Progress) -> None:
+    """Write a model as GGUF, and beside it what it reads images with.
 
-    return any(formats.find(stored.format).ggml_type is None for stored in model.packed.values())
+    Raises:
+        Unsupported: llama.cpp cannot hold one of the two.
+    """
+    from smidgen.export import gguf, projector
+
+    projector.require_writable(model)
+    gguf.write(model, path, progress=progress)
+    if model.vision is not None:
+        projector.write(model, projector.beside(path))
+
+
+def _stays_packed(model: Model) -> bool:
+    """Whether only smidgen itself reads it: by its number formats, or because of what it reads images with."""
+    from smidgen import formats
+    from smidgen.export import projector
+
+    stored = [*model.packed.values(), *(model.vision.packed.values() if model.vision is not None else ())]
+    if any(formats.find(each.format).ggml_type is None for each in stored):
+        return True
+    try:
+        projector.require_writable(model)
+    except Unsupported:
+        return True
+    return False
 
 
 def card(model: Model) -> str:

@@ -30,6 +30,7 @@ def command(
     ] = False,
     gguf: Annotated[bool, typer.Option("--gguf", help="Write model.gguf into the folder as well.")] = False,
     data: _step.For = None,
+    images: _step.Images = None,
     windows: _step.Windows = 24,
     force: _step.Force = False,
 ) -> None:
@@ -44,6 +45,8 @@ def command(
 
     screen = Screen(settings.json, settings.quiet)
     names = comparison.fitting(options["structure"], options["criterion"])
+    if dry_run and images is not None:
+        raise InvalidInput("What cutting the eyes costs is not foretold.", remedy="Leave --dry-run or --images out.")
     if dry_run:
         for name in names:
             Prune(**options | {"criterion": name})
@@ -61,6 +64,7 @@ def command(
         result = verbs.prune(
             load_local(local, progress=progress),
             data=data,
+            images=images,
             windows=windows,
             seed=settings.seed,
             offline=settings.offline,

@@ -237,8 +237,10 @@ def open_local(local: LocalModel) -> StreamedModel:
 
 
 def can_stream(local: LocalModel) -> bool:
-    """Whether a model can be read block by block: it is no folder of packed bytes."""
-    return local.kind == "gguf" or not packed.is_folder(local.path)
+    """Whether a model can be read block by block: it is no folder of packed bytes, and reads no images."""
+    from smidgen.models.vision.folder import is_seeing
+
+    return local.kind == "gguf" or not (packed.is_folder(local.path) or is_seeing(local.path))
 
 
 def _open_folder(folder: Path) -> StreamedModel:

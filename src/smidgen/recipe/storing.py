@@ -152,3 +152,12 @@ def require_fitting(model: Model, default: str | None, named: Mapping[str, str])
                 f"The blocks of {wanted} do not divide this model's rows of {', '.join(map(str, sorted(widths)))}.",
                 remedy=f"Take one of {', '.join(fitting)}.",
             )
+
+
+def in_blocks(model: Model, number_format: str) -> dict[str, str]:
+    """Return a format for every matrix but embedding and head, for engines that keep these as floats."""
+    from smidgen.export import compressed_tensors
+
+    compressed_tensors.require_format(number_format)
+    parts = model.anatomy.matrices()
+    return {name: number_format for name, part in parts.items() if part not in ("embedding", "head")}
