@@ -11,6 +11,7 @@ from smidgen.cli._pictures import take_out
 from smidgen.cli.main import main
 from smidgen.errors import ReferenceNotFound
 
+video = runpy.run_path(str(Path(__file__).parents[1] / "inference" / "test_video.py"))["video"]
 tiny_projector = runpy.run_path(str(Path(__file__).parents[1] / "tiny_projector.py"))
 GREEDY = ["--temperature", "0", "--num-predict", "4", "--threads", "1"]
 
@@ -59,6 +60,27 @@ def test_it_says_which_images_it_took_and_refuses_what_is_none(seeing, pictures,
     assert "no.png: an image cannot be read as PNG" in capsys.readouterr().err
     assert main(["run", "seeing", "What is ./gone.png?", *GREEDY]) == 2
     assert "There is no image ./gone.png" in capsys.readouterr().err
+
+
+def test_frames_of_a_video_are_looked_at(seeing, pictures, capsys):
+    (pictures / "clip.mp4").write_bytes(video(16))
+    blind = ask(capsys, "seeing", "def")
+    assert main(["run", "seeing", "def ./clip.mp4 red.png", *GREEDY, "--json"]) == 0
+    told, noted = capsys.readouterr()
+    tokens = json.loads(told)["metrics"]["prompt_tokens"]
+    assert tokens == blind["metrics"]["prompt_tokens"] + 9 * tiny_projector["TOKENS"]
+    assert "Added 8 frames of ./clip.mp4, from 0.1 s to 1.5 s" in noted
+
+
+def test_a_document_is_extracted_by_a_model_that_sees(seeing, pictures, capsys):
+    schema = {"properties": {"hue": {"enum": ["red", "blue"], "x-kind": "seen"}}}
+    (pictures / "hue.json").write_text(json.dumps(schema))
+    words = ["--schema", "hue.json", "--json", "--quiet", "--threads", "1"]
+    assert main(["extract", "red.png", *words, "--model", "seeing"]) == 0
+    found = json.loads(capsys.readouterr().out)["fields"]["hue"]
+    assert found["value"] in ("red", "blue") and found["status"] == "ungrounded" and found["box"] is None
+    assert main(["extract", "red.png", *words, "--model", "none"]) == 2
+    assert "only a model that sees" in capsys.readouterr().out
 
 
 class Said:

@@ -36,7 +36,8 @@ _FIGURES = re.compile(
     r"(?P<year>\d{4}(?=\d\d:\d\d)|(?:\d{4}|\d{2})(?!\d))(?!/\d)"
 )
 _YEAR_FIRST = re.compile(
-    r"(?<!\d)(?P<year>(?:19|20)\d{2})\s?(?P<mark>[/.\-])\s?(?P<second>\d{1,2})\s?(?P=mark)\s?(?P<first>\d{1,2})(?!\d)"
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})\s?(?P<mark>[/.\-])\s?(?P<second>\d{1,2})\s?(?P=mark)\s?"
+    r"(?P<first>\d{2}(?=\d\d:\d\d)|\d{1,2}(?!\d))"
 )
 _COMPACT = re.compile(r"(?<!\d)(?P<year>20\d{2})(?P<second>0[1-9]|1[0-2])(?P<first>0[1-9]|[12]\d|3[01])(?!\d)")
 _MONTH = r"[^\W\d_]{3,12}"
@@ -58,6 +59,8 @@ class Date:
     Example:
         >>> [span.value for span in Date().spans("04/05/2024, 19 april 2014, August 3 , 2014", Habits())]
         ['2024-05-04', '2014-04-19', '2014-08-03']
+        >>> [span.value for span in Date().spans("2015-06-2716:03, 27/06/201516:03", Habits())]
+        ['2015-06-27', '2015-06-27']
         >>> [span.value for span in Date().spans("04/05/2024", Habits(order="MDY"))]
         ['2024-04-05']
     """

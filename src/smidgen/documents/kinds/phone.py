@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smidgen.documents.candidates import Span
 from smidgen.documents.habits import Habits
+
+_MONTH, _DAY = r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+_DATE = re.compile(
+    rf"(?:19|20)\d\d([-./ ]){_MONTH}\1{_DAY}(?!\d\d\d)"
+    rf"|(?:{_DAY}[-./ ]{_MONTH}|{_MONTH}[-./ ]{_DAY})[-./ ](?:19|20)\d\d"
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,8 @@ class Phone:
     Example:
         >>> [span.value for span in Phone().spans("Tel. +49 6051 916 44 10, total 12.00", Habits())]
         ['+49 6051 916 44 10']
+        >>> [span.value for span in Phone().spans("2015-06-2716:03, 12.03.2019 14:22", Habits())]
+        []
     """
 
     def spans(self, text: str, habits: Habits) -> Iterator[Span]:
@@ -39,4 +48,4 @@ class Phone:
 def _is_written_so(text: str) -> bool:
     """Say whether a number is written as telephone numbers are, and is no sum of money, date or account."""
     digits = sum(character.isdigit() for character in text)
-    return 7 <= digits <= 15 and text.count(".") != 1 and not text.count("/") > 1
+    return 7 <= digits <= 15 and text.count(".") != 1 and not text.count("/") > 1 and not _DATE.match(text)
