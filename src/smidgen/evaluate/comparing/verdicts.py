@@ -96,16 +96,16 @@ def _headline(plain: Mapping[str, Any], best: int | None) -> str:
     name, yardstick = _called(plain, best), plain["yardstick"]
     known = [number for number in range(len(models)) if _value(plain, number) is not None]
     if len(known) == 1:
-        return f"Only {name} could be measured by {yardstick['name']}."
+        return f"Only {name} could be measured by {_in_short(yardstick)}."
     sign = -1 if yardstick["higher"] else 1
     top = min(known, key=lambda number: sign * _value(plain, number)["value"])  # type: ignore[index]
     if top == best:
         rivals = [letter(number) for number in known if number != best and not _worse(plain, number, best)]
         if not rivals:
-            return f"{name} is surely the best, by {yardstick['name']}."
-        return f"{name} came out best by {yardstick['name']}, not surely better than {words.listing(rivals)}."
+            return f"{name} is surely the best, by {_in_short(yardstick)}."
+        return f"{name} came out best by {_in_short(yardstick)}, not surely better than {words.listing(rivals)}."
     what = "smallest" if all(models[number]["about"]["bytes"] for number in known) else "fastest"
-    return f"{name} is the {what} that is surely within {_CLOSE:.0%} of the best, by {yardstick['name']}."
+    return f"{name} is the {what} that is surely within {_CLOSE:.0%} of the best, by {_in_short(yardstick)}."
 
 
 def _called(plain: Mapping[str, Any], number: int) -> str:
@@ -119,7 +119,7 @@ def _sentence(plain: Mapping[str, Any], number: int, better: int | None) -> str:
         parts.append(f"writes {words.number(model['writes']['median'])} tokens/s" if model["writes"] else "speed —")
         value = _value(plain, 0)
         if value:
-            parts.append(f"{show(value['value'], plain['yardstick']['unit'])} ({plain['yardstick']['name']})")
+            parts.append(_reached(value["value"], plain["yardstick"]))
         said = f"The others are set against it: {', '.join(parts)}"
     else:
         parts = [_size(model, first), _speed(plain["ratios"][number]), _quality(plain, number)]
@@ -130,6 +130,30 @@ def _sentence(plain: Mapping[str, Any], number: int, better: int | None) -> str:
     if model["error"]:
         said += ". Its part broke off: what is shown is what was reached"
     return f"{said}."
+
+
+def _reached(value: float, yardstick: Mapping[str, Any]) -> str:
+    """Say what a model reached.
+
+    Example:
+        >>> _reached(0.5, {"name": "arc", "unit": "share"})
+        '50.0% (arc)'
+        >>> _reached(0.9, {"name": "bits per byte of a novel", "unit": "bits per byte"})
+        '0.900 bits per byte of a novel'
+    """
+    name, unit = yardstick["name"], yardstick["unit"]
+    return f"{show(value, unit, bare=True)} {name}" if name.startswith(unit) else f"{show(value, unit)} ({name})"
+
+
+def _in_short(yardstick: Mapping[str, Any]) -> str:
+    """Return the name of a yardstick, without that of a text: the figures have it.
+
+    Example:
+        >>> _in_short({"name": "bits per byte of a novel", "unit": "bits per byte"})
+        'bits per byte'
+    """
+    name, unit = str(yardstick["name"]), str(yardstick["unit"])
+    return unit if name.startswith(f"{unit} of ") else name
 
 
 def _size(model: Mapping[str, Any], first: Mapping[str, Any]) -> str:
