@@ -25,6 +25,7 @@ from smidgen.models.vision.family import SeeingFamily
 from smidgen.shrink.prune.prune import Prune
 from smidgen.shrink.quantize.quantize import Quantize
 
+PHI = runpy.run_path(str(Path(__file__).parents[1] / "tiny_phi3v.py"))
 MISSISSIPPI = runpy.run_path(str(Path(__file__).parents[1] / "tiny_mississippi.py"))
 CHATML = (
     "{% for m in messages %}{{ '<|prompt|>' + m['content'] + '<|end|>' }}{% endfor %}"
@@ -32,11 +33,11 @@ CHATML = (
 )
 
 
-def mississippi(folder: Path) -> None:
+def mississippi(folder: Path, _: Any) -> None:
     MISSISSIPPI["write"](folder, "mistral")
 
 
-def internvl(folder: Path) -> None:
+def internvl(folder: Path, _: Any) -> None:
     """An InternVL as published: the same parts under the same names, its template in the tokenizer's files."""
     MISSISSIPPI["write"](folder, "llama")
     config = json.loads((folder / "config.json").read_text())
@@ -47,21 +48,22 @@ def internvl(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(CHATML)
 
 
-CASES: dict[str, Callable[[Path], None]] = {"h2ovl": mississippi, "internvl": internvl}
-ELSEWHERE = {"phi3v"}
-"""Families whose own tests hold them to the same: their tiny models are built there."""
+def phi(folder: Path, published_tokenizer: Any) -> None:
+    PHI["write"](folder, published_tokenizer("phi", PHI["VOCABULARY"], begins=True))
 
+
+CASES: dict[str, Callable[[Path, Any], None]] = {"h2ovl": mississippi, "internvl": internvl, "phi3v": phi}
 every_family = pytest.mark.parametrize("name", CASES)
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def make(tmp_path_factory: pytest.TempPathFactory, published_tokenizer: Any) -> Any:
     """Make each case once: its folder and the model."""
 
     @cache
     def made(name: str) -> tuple[Path, Model]:
         folder = tmp_path_factory.mktemp(name) / "model"
-        CASES[name](folder)
+        CASES[name](folder, published_tokenizer)
         return folder, read_folder(folder, torch.float32)
 
     return made
@@ -83,7 +85,7 @@ def logits_of(model: Model, images: list[Image.Image]) -> torch.Tensor:
 def test_every_family_is_tried() -> None:
     package = "smidgen.models.families"
     found = {name for name in registry.names(package) if issubclass(registry.find(package, name), SeeingFamily)}
-    assert found == {*CASES, *ELSEWHERE}
+    assert found == set(CASES)
 
 
 @every_family
