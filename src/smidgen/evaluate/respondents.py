@@ -44,6 +44,7 @@ class Respondent:
         engine: What computes.
         context: Tokens of the context it is opened with.
         projector: A GGUF that turns images into what it reads.
+        sees: Whether it can be shown images; of a model behind a server only its answer tells.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Respondent:
     engine: Engine = "auto"
     context: int = LONGEST_CONTEXT
     projector: Path | None = None
+    sees: bool = False
 
     def require_able(self, exam: Exam) -> None:
         """Refuse a task that this one cannot be asked.
@@ -68,11 +70,10 @@ class Respondent:
                 f"The task {exam.task} asks how likely answers are, which {self.name} does not say.",
                 remedy="Measure the model's file, or take a task whose answers are written.",
             )
-        if benchmark.shows_images and not (self.projector or remote or self.name == READER):
+        if benchmark.shows_images and not self.sees:
             raise Unsupported(
                 f"The task {exam.task} shows images, and {self.name} reads none.",
-                remedy=f"Take a model that has a projector, the address of one that sees, or {READER}, which reads "
-                "the words alone.",
+                remedy=f"Take a model that does, the address of one, or {READER}, which reads the words alone.",
             )
 
 
@@ -128,14 +129,14 @@ def find(model: str, *, engine: Engine = "auto", offline: bool = False, progress
         Unsupported: It lies on another machine, and none may be reached.
     """
     if model == READER:
-        return Respondent(model, (READER, *_versions("rapidocr", "onnxruntime")))
+        return Respondent(model, (READER, *_versions("rapidocr", "onnxruntime")), sees=True)
     if is_address(model):
         if offline and not parse_address(model).is_loopback:
             raise Unsupported(f"{model} lies on another machine, and --offline was asked for.", remedy="Leave it out.")
         from smidgen.inference.engines.remote import Remote
 
         with Remote(model) as opened:
-            return Respondent(model, (model, opened.facts.to_dict()))
+            return Respondent(model, (model, opened.facts.to_dict()), sees=True)
     return _on_this_machine(model, engine, offline, progress)
 
 
@@ -143,6 +144,7 @@ def _on_this_machine(model: str, engine: Engine, offline: bool, progress: Progre
     from smidgen.evaluate.measure import facts_of
     from smidgen.export import runnable
     from smidgen.inference.setup import Setup
+    from smidgen.models.vision.folder import is_seeing
 
     local = runnable.find(model, offline=offline, progress=progress)
     facts, projector = facts_of(local, engine, progress), Setup.of(local).projector
@@ -153,7 +155,8 @@ def _on_this_machine(model: str, engine: Engine, offline: bool, progress: Progre
     states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     more = [] if engine == "auto" else [engine]
     identity = (states, facts.depth, context, _versions("xllamacpp", "torch", "transformers"), *more)
-    return Respondent(model, identity, path, facts.depth, engine, context, projector)
+    sees = projector is not None or (path.is_dir() and is_seeing(path))
+    return Respondent(model, identity, path, facts.depth, engine, context, projector, sees)
 
 
 def _versions(*packages: str) -> list[str]:

@@ -1,7 +1,9 @@
 """OCRBench with engines that read what they are told to: scores as published, images sent, answers kept."""
 
 import json
+import runpy
 from base64 import b64decode
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -173,3 +175,10 @@ def test_words_are_read_without_a_model(bench):
     picture.save(bench.parent / "svt" / "1.png")
     (score,) = measure_tasks(READER, [read_exam("ocrbench", bench, limit=2)], threads=1)
     assert [each["hit"] for each in score.scores] == [1, 0] and score.scores[0]["exact"] == 1
+
+
+def test_a_folder_that_sees_is_asked(bench, tmp_path):
+    tiny = runpy.run_path(str(Path(__file__).parents[2] / "tiny_mississippi.py"))
+    tiny["write"](tmp_path / "eye", "llama")
+    (score,) = measure_tasks(str(tmp_path / "eye"), [read_exam("ocrbench", bench, limit=1)], threads=1)
+    assert score.items == 1 and set(score.figures) == {"hit", "exact"}

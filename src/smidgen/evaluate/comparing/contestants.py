@@ -66,7 +66,11 @@ class Contestant:
     @property
     def sees(self) -> bool:
         """Whether it can be shown images; of a model behind a server only its answer tells."""
-        return self.projector is not None or self.remote is not None
+        from smidgen.models.vision.folder import is_seeing
+
+        if self.facts is None:
+            return self.remote is not None
+        return self.projector is not None or (self.facts.path.is_dir() and is_seeing(self.facts.path))
 
     @property
     def subject(self) -> Subject | None:
