@@ -94,17 +94,33 @@ def read(path: Path) -> bytes:
         ReferenceNotFound: There is no such file.
         InvalidInput: It is no image, or too large.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise ReferenceNotFound(f"The image {path} cannot be read: {error.strerror}.") from error
-    if len(data) > MOST_BYTES:
-        raise InvalidInput(f"The image {path} is larger than {MOST_BYTES:,} bytes.")
+    data = bytes_of(path, "image", MOST_BYTES)
     try:
         return plain(data)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error.message}.", remedy="Give a PNG, JPEG, WebP, GIF or BMP.") from None
+
+
+def bytes_of(path: Path, kind: str, most: int) -> bytes:
+    """Return a file's bytes.
+
+    Args:
+        path: The file.
+        kind: What it is to be, for messages.
+        most: Bytes that it may have.
+
+    Raises:
+        ReferenceNotFound: There is no such file.
+        InvalidInput: It is too large.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ReferenceNotFound(f"The {kind} {path} cannot be read: {error.strerror}.") from error
+    if len(data) > most:
+        raise InvalidInput(f"The {kind} {path} is larger than {most:,} bytes.")
+    return data
 
 
 def marked(text: str, count: int, mark: str) -> str:

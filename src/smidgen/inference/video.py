@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.errors import DamagedFile, InvalidInput, MissingExtra, ReferenceNotFound, Unsupported
+from smidgen.errors import DamagedFile, InvalidInput, MissingExtra, Unsupported
+from smidgen.inference.images import bytes_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,14 +123,7 @@ def frames(path: Path, most: int = SAMPLED) -> Iterator[tuple[float, bytes]]:
         ReferenceNotFound: There is no such file.
         SmidgenError: It is no video that can be decoded; see `Clip`.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise ReferenceNotFound(f"The video {path} cannot be read: {error.strerror}.") from error
-    if len(content) > MOST_BYTES:
-        raise InvalidInput(f"The video {path} is larger than {MOST_BYTES >> 20} MiB.")
-    clip = Clip(content, path.name, most)
+    clip = Clip(bytes_of(path, "video", MOST_BYTES), path.name, most)
     try:
         for index, seconds in enumerate(clip.times):
             yield seconds, packed(clip.frame(index))
