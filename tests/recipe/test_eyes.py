@@ -48,3 +48,20 @@ def test_what_cannot_be_is_refused(place: Path) -> None:
         verbs.prune(model, structure="neuron", keep=32, images=place / "model")
     with pytest.raises(InvalidInput, match="stored in one format"):
         verbs.quantize(model, fit="1MB", images=pictures)
+
+
+def test_a_model_that_looks_twice_is_refused_before_any_work(tmp_path: Path, capsys: Any) -> None:
+    TINY["write"](tmp_path / "twice", "mistral")
+    Image.effect_noise((56, 56), 90).save(tmp_path / "red.png")
+    images = ["--images", str(tmp_path / "red.png"), "--windows", "1"]
+    for arguments in (
+        ["quantize", str(tmp_path / "twice"), "--format", "q8_0", *images, "--out", str(tmp_path / "x.gguf")],
+        ["prune", str(tmp_path / "twice"), "--structure", "neuron", "--keep", "32", *images, "--gguf", "--out",
+         str(tmp_path / "x")],
+    ):  # fmt: skip
+        assert main([*arguments, "--quiet"]) == 2
+        assert "looks at an image twice" in capsys.readouterr().err
+    assert not (tmp_path / "x.gguf").exists() and not (tmp_path / "x").exists()
+    folder = ["quantize", str(tmp_path / "twice"), "--format", "q8_0", *images, "--out", str(tmp_path / "kept")]
+    assert main([*folder, "--quiet"]) == 0
+    assert {"packed.safetensors", "vision.safetensors"} <= {path.name for path in (tmp_path / "kept").iterdir()}

@@ -41,6 +41,7 @@ def command(
     Or, to compare the criteria: smidgen prune smollm2:135m --structure neuron --keep 1280 --criterion all --dry-run
     """
     from smidgen import verbs
+    from smidgen.export import projector
     from smidgen.models.load import load_local
 
     screen = Screen(settings.json, settings.quiet)
@@ -61,8 +62,11 @@ def command(
         _require_runnable(local, options)
     _step.require_able(settings, before, path)
     with screen.progress() as progress:
+        source = load_local(local, progress=progress)
+        if gguf:
+            projector.require_writable(source)
         result = verbs.prune(
-            load_local(local, progress=progress),
+            source,
             data=data,
             images=images,
             windows=windows,

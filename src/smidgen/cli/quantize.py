@@ -191,6 +191,7 @@ def _opened(
     local: LocalModel, settings: Settings, out: Path, task: tuple[int, int, str], work: Path | None, progress: Progress
 ) -> Model:
     """Load a model, or open it to be read block by block, after making sure that what follows can end well."""
+    from smidgen.export import projector
     from smidgen.models.load import load_local
     from smidgen.models.streamed import open_local
     from smidgen.verbs import WINDOW_LENGTH
@@ -198,7 +199,10 @@ def _opened(
     parameters, windows, solver = task
     if work is None:
         _step.require_able(settings, parameters, out)
-        return load_local(local, progress=progress)
+        loaded = load_local(local, progress=progress)
+        if out.suffix.lower() == ".gguf":
+            projector.require_writable(loaded)
+        return loaded
     model = open_local(local)
     _streaming.require_able(settings, model, windows * WINDOW_LENGTH, solver, out)
     return model
