@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,17 @@ def test_a_gguf_of_it_is_refused_before_the_model_is_sought(name, tmp_path, caps
     words = ["quantize", "no/such-model", "--format", name, "--out", str(tmp_path / "small.gguf")]
     assert main(words) == 2
     assert f"GGUF has no place for the number format {name}" in capsys.readouterr().err
+
+
+def test_a_model_whose_eyes_llama_cpp_cannot_hold_is_refused_before_it_is_quantised(
+    published_tokenizer, tmp_path, capsys
+):
+    tiny = runpy.run_path(str(Path(__file__).parents[1] / "tiny_phi3v.py"))
+    folder = tiny["write"](tmp_path / "model", published_tokenizer("phi", 512, begins=True))
+    assert main(["quantize", str(folder), "--format", "q8_0", "--out", str(tmp_path / "small.gguf")]) == 2
+    said = capsys.readouterr().err
+    assert "llama.cpp cannot run the vision part of a Phi-3 vision" in said
+    assert "quantizing" not in said and not (tmp_path / "small.gguf").exists()
 
 
 @pytest.mark.parametrize("stream", ["--stream", "--no-stream"])

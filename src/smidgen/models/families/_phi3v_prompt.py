@@ -48,7 +48,7 @@ def _with_marks(turns: Sequence[Shown], mark: str) -> Iterator[tuple[str, str]]:
     named = [int(found[1]) for text in texts for found in TAG.finditer(text)]
     if named and named != list(range(1, count + 1)):
         raise InvalidInput(
-            f"The texts name the images {', '.join(f'<|image_{number}|>' for number in named)}, and {count} are shown.",
+            f"The texts name the images {', '.join(f'<|image_{number}|>' for number in named)}, and the conversation shows {count}.",
             remedy="Name each image once and in order, beginning with <|image_1|>, or none of them.",
         )
     number = 0
