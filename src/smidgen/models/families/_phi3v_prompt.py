@@ -47,8 +47,9 @@ def _with_marks(turns: Sequence[Shown], mark: str) -> Iterator[tuple[str, str]]:
     texts = [part for turn in turns for part in turn.parts if isinstance(part, str)]
     named = [int(found[1]) for text in texts for found in TAG.finditer(text)]
     if named and named != list(range(1, count + 1)):
+        tags = ", ".join(f"<|image_{number}|>" for number in named)
         raise InvalidInput(
-            f"The texts name the images {', '.join(f'<|image_{number}|>' for number in named)}, and the conversation shows {count}.",
+            f"The texts name the images {tags}, and the conversation shows {count}.",
             remedy="Name each image once and in order, beginning with <|image_1|>, or none of them.",
         )
     number = 0
