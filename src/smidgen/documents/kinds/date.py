@@ -47,6 +47,8 @@ _WORDED = re.compile(
     rf"|{_MONTH}\.?\s?\d{{1,2}}(?:st|nd|rd|th)?\s?,?\s?\d{{4}})(?!\w)"
 )
 _CHINESE = re.compile(r"(?P<year>\d{4})\s?年\s?(?P<second>\d{1,2})\s?月\s?(?P<first>\d{1,2})\s?日")
+_MISREAD = re.compile(r"(?<!\w)0(?=(?:[ck]t|ctober|ktober|ctobre|ctubre)(?!\w))", re.IGNORECASE)
+"""A nought that stands for the letter at the beginning of October."""
 _EARLIEST, _LATEST = 1900, 2100
 
 
@@ -59,8 +61,8 @@ class Date:
     Example:
         >>> [span.value for span in Date().spans("04/05/2024, 19 april 2014, August 3 , 2014", Habits())]
         ['2024-05-04', '2014-04-19', '2014-08-03']
-        >>> [span.value for span in Date().spans("2015-06-2716:03, 27/06/201516:03", Habits())]
-        ['2015-06-27', '2015-06-27']
+        >>> [span.value for span in Date().spans("2015-06-2716:03, 27/06/201516:03, 0ct 14, 2016", Habits())]
+        ['2015-06-27', '2015-06-27', '2016-10-14']
         >>> [span.value for span in Date().spans("04/05/2024", Habits(order="MDY"))]
         ['2024-04-05']
     """
@@ -68,6 +70,7 @@ class Date:
     def spans(self, text: str, habits: Habits) -> Iterator[Span]:
         """Find dates in a text, none within another."""
         taken: list[tuple[int, int]] = []
+        text = _MISREAD.sub("O", text)
         for pattern in (_YEAR_FIRST, _CHINESE, _FIGURES, _WORDED, _COMPACT):
             for match in pattern.finditer(text):
                 begin, end = match.span()
