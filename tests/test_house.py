@@ -3,7 +3,6 @@ import importlib
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,16 @@ def test_imports_run_downward_only():
 
 
 def test_the_package_is_instant_and_light():
-    code = "import sys, smidgen; print(*[n for n in ('torch', 'pydantic', 'numpy', 'typer') if n in sys.modules])"
+    heavy = "[name for name in ('torch', 'pydantic', 'numpy', 'typer') if name in sys.modules]"
+    code = f"import sys, time, smidgen; print(time.process_time(), *{heavy})"
 
     def measured():
-        began = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.split() == []
-        return time.perf_counter() - began
+        seconds, *loaded = done.stdout.split()
+        assert loaded == []
+        return float(seconds)
 
-    assert min(measured() for _ in range(4)) < 0.5
+    assert min(measured() for _ in range(4)) < 0.3, "the processor's seconds, which do not count what others do"
 
 
 def test_the_public_names_are_pinned():
