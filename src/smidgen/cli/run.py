@@ -126,10 +126,10 @@ def command(
 ) -> None:
     """Answer a prompt, or hold a conversation in the terminal.
 
-    What is piped in is the prompt, or stands before it. Models that see look at the images whose paths a prompt names, and at
-    evenly sampled frames of videos.
-    Ctrl-C stops an answer; /bye or Ctrl-D ends the conversation, /help lists what else it understands. Without --seed
-    every answer is sampled anew. What the model's Modelfile says holds where no option here says otherwise.
+    What is piped in is the prompt, or stands before it. Models that see look at the images whose paths a prompt names,
+    and at evenly sampled frames of videos. Ctrl-C stops an answer; /bye or Ctrl-D ends the conversation, /help lists
+    what else it understands. Without --seed every answer is sampled anew. What the model's Modelfile says holds where
+    no option here says otherwise.
     """
     from smidgen.cli._chat import Chat, Prompt, read_lines, read_think, schema_from
     from smidgen.inference.options import GenerationOptions
