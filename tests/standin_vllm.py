@@ -15,7 +15,6 @@ from typing import Any
 
 BEGIN, MARK = 256, "<s>"
 WORDS = sys.argv[1:]
-TOLD = Path(os.environ["STANDIN_TOLD"])
 SEEN: dict[str, Any] = {"words": WORDS, "pid": os.getpid(), "asked": [], "left": 0, "health": 0}
 
 
@@ -24,8 +23,9 @@ def option(name: str, default: str) -> str:
 
 
 def tell() -> None:
-    TOLD.with_suffix(".new").write_text(json.dumps(SEEN))
-    TOLD.with_suffix(".new").replace(TOLD)
+    told = Path(os.environ["STANDIN_TOLD"])
+    told.with_suffix(".new").write_text(json.dumps(SEEN))
+    told.with_suffix(".new").replace(told)
 
 
 def event(**choice: Any) -> dict[str, Any]:
