@@ -22,7 +22,7 @@ TEXT = (
 
 
 def test_how_many_there_are():
-    assert (len(KIND_NAMES), len(CHECK_NAMES), len(READER_NAMES)) == (17, 3, 2)
+    assert (len(KIND_NAMES), len(CHECK_NAMES), len(READER_NAMES)) == (17, 3, 3)
 
 
 @pytest.mark.parametrize("name", KIND_NAMES)

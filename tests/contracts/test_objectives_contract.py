@@ -15,6 +15,7 @@ from smidgen.data.rows import Corpus, Message, Row
 from smidgen.models import families
 from smidgen.models.lineage import Lineage, Origin
 from smidgen.models.model import Model
+from smidgen.models.vision.family import SeeingFamily
 from smidgen.shrink.finetune import objectives
 from smidgen.shrink.finetune._loss import PackedLoss
 from smidgen.shrink.finetune.objectives import Objective
@@ -29,7 +30,8 @@ OPTIONS = {
 }
 CASES = [(name, options) for name in objectives.names() for options in OPTIONS.get(name, [{}])]
 LENGTH = 96
-FAMILIES = {type(family).__name__: family for family in families.all_families()}
+FAMILIES = {type(family).__name__: family for family in families.all_families() if not isinstance(family, SeeingFamily)}
+"""Those that see train the language model of another family."""
 
 
 @cache

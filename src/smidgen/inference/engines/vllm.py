@@ -105,6 +105,10 @@ class Vllm(Remote):
         if self._server.closed:
             raise EngineFailed("The engine is closed.", remedy="Open another one.")
         told = self._tokenized(prompt if isinstance(prompt, str) else "")
+        route = f"{self._server.address.api}/completions"
+        if "max_model_len" not in told:  # behind a gateway that speaks OpenAI's protocol alone
+            plain = prompt if isinstance(prompt, str) else list(prompt)
+            return self._answer(route, {"prompt": plain, **_demanded(demands)}, options)
         tokens: list[int] = told["tokens"] if isinstance(prompt, str) else list(prompt)
         context: int = told["max_model_len"]
         room = context - len(tokens)
@@ -115,7 +119,7 @@ class Vllm(Remote):
             )
         limit = room if options.num_predict < 0 else min(room, options.num_predict)
         asked = {"prompt": tokens, **_demanded(demands)}
-        return self._answer(f"{self._server.address.api}/completions", asked, replace(options, num_predict=limit))
+        return self._answer(route, asked, replace(options, num_predict=limit))
 
     def tokenize(self, text: str) -> list[int]:
         """Cut a text into tokens, special ones read as such, with those that stand before every text."""
