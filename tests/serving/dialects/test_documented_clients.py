@@ -72,4 +72,4 @@ def test_the_example_behind_nginx_runs(address: str) -> None:
 def test_every_page_with_examples_is_tested_here() -> None:
     pages = {path.name for path in (DOCS / "serving").glob("*.md") if blocks(path.read_text(encoding="utf-8"))}
     assert pages == {"langchain.md", "nginx.md"}
-    assert {heading for heading, text in EXAMPLES if blocks(text)} == {*SAID, "From Ollama"}
+    assert {heading for heading, text in EXAMPLES if blocks(text)} == {*SAID, "From Ollama", "Tools"}

@@ -4,6 +4,7 @@ import base64
 import io
 import runpy
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -59,8 +60,12 @@ def test_a_running_server_extracts_and_outlives_bad_documents(start_server, smid
 
 def workers_of(running):
     """The processes of a server that read documents, each with its processor time."""
-    children = psutil.Process(running.process.pid).children()
-    return {each.pid: sum(each.cpu_times()[:2]) for each in children if "smidgen.documents.worker" in each.cmdline()}
+    found = {}
+    for each in psutil.Process(running.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it ends just now
+            if "smidgen.documents.worker" in each.cmdline():
+                found[each.pid] = sum(each.cpu_times()[:2])
+    return found
 
 
 def test_nobody_reads_on_for_a_client_that_left(start_server, smidgen_home):

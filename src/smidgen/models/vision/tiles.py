@@ -58,8 +58,8 @@ def second_grids(first: Grid, least: int, most: int) -> list[Grid]:
     """Return the grids for a second look, none of whose sides divides the first one's, so that other cuts are made.
 
     Example:
-        >>> second_grids((2, 2), 3, 6)
-        [(1, 3), (3, 1), (1, 4), (4, 1), (1, 5), (5, 1), (1, 6), (6, 1)]
+        >>> second_grids((2, 2), 3, 6), second_grids((3, 2), 3, 6)
+        ([], [(2, 3)])
     """
     columns, rows = first
     return [grid for grid in grids(least, most) if columns % grid[0] and rows % grid[1]]
