@@ -3,7 +3,7 @@
 The guesses come from a small draft model with the same vocabulary (Leviathan et al. 2023, Fast Inference from
 Transformers via Speculative Decoding), or from what followed the last tokens where they stood before in the context
 (n-gram or prompt lookup decoding). The model keeps a guess only where it would have written the same, so that greedy
-answers are what they are without.
+answers are what they are without, up to the rounding of several tokens in one product.
 """
 
 from __future__ import annotations
