@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smidgen.errors import InvalidInput, ReferenceNotFound, SmidgenError, Unsupported
-from smidgen.models.reference import Reference, parse
+from smidgen.models.reference import Reference, parse, similar_names
 from smidgen.models.store import Store
 
 
@@ -109,6 +109,7 @@ def test_a_name_counts_before_a_folder_of_that_name(here: Path, tmp_path: Path) 
         ("  ", InvalidInput, "names no model"),
         ("a\0b", InvalidInput, "names no model"),
         ("smolm2:135m", ReferenceNotFound, "Did you mean 'smollm2:135m'"),
+        ("smolm2", ReferenceNotFound, "Did you mean 'smollm2:135m' or"),
         ("empty", InvalidInput, "no config.json"),
         ("text.txt", InvalidInput, "not a GGUF"),
         ("a b", InvalidInput, "is not a name"),
@@ -144,3 +145,21 @@ def test_several_gguf_files_in_a_folder_are_listed(here: Path) -> None:
     (here / "made" / "other.gguf").write_bytes(b"GGUF")
     with pytest.raises(InvalidInput, match=r"model\.gguf, other\.gguf"):
         parse("./made")
+
+
+@pytest.mark.parametrize(
+    ("text", "similar"),
+    [
+        ("smollm2:135", ["smollm2:135m"]),
+        ("SmolLM2:135", ["smollm2:135m"]),
+        ("tikets", ["tickets:v2"]),
+        ("tickets:v1", ["tickets:v2"]),
+        ("llama3.2:5b", ["llama3.2:3b", "llama3.2:1b"]),
+        ("llama3.2", ["llama3.2:1b", "llama3.2:3b"]),
+        ("smollm2:135m", []),
+        ("something:else", []),
+        ("smollm2:135" + "5" * 10**6, []),
+    ],
+)
+def test_names_like_one_that_names_nothing(text: str, similar: list[str]) -> None:
+    assert similar_names(text, ["tickets:v2"]) == similar

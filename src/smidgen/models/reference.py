@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +29,8 @@ _FORMS = (
     "Write a name as 'smollm2:135m', a hub repository as 'hf:org/name', "
     "a folder as './folder' or a file as 'file.gguf'."
 )
+_MOST_SIMILAR, _LEAST_LIKENESS = 3, 0.85
+_LONGEST_COMPARED = 200
 _DEPTH = re.compile(r"(.+)@(\d)-?bits?", re.IGNORECASE)
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", re.ASCII)
@@ -111,6 +114,36 @@ def parse(text: str, store: Store | None = None) -> Reference:
     return _named(cleaned, store)
 
 
+def similar_names(text: str, stored: Iterable[str]) -> list[str]:
+    """Return the names most like one that names nothing: of stored models, and of the catalog's.
+
+    A text without a tag is held against names without theirs. None where the catalog has the very name.
+
+    Example:
+        >>> similar_names("smolm2:135", [])[0], similar_names("smollm2:135m", [])
+        ('smollm2:135m', [])
+    """
+    lowered = text.lower()
+    known = dict.fromkeys((*stored, *catalog.packaged(), *catalog.entries()))
+    if len(text) > _LONGEST_COMPARED or lowered in known:
+        return []
+    if ":" in lowered:
+        return difflib.get_close_matches(lowered, known, n=_MOST_SIMILAR, cutoff=_LEAST_LIKENESS)
+    bases = dict.fromkeys(name.partition(":")[0] for name in known if not name.startswith(f"{HUB_SPACE}:"))
+    close = [lowered] if lowered in bases else difflib.get_close_matches(lowered, bases, cutoff=_LEAST_LIKENESS)
+    return [name for base in close for name in known if name.partition(":")[0] == base][:_MOST_SIMILAR]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return a question that offers some names.
+
+    Example:
+        >>> did_you_mean(["a:1b", "a:3b"])
+        "Did you mean 'a:1b' or 'a:3b'?"
+    """
+    return f"Did you mean {' or '.join(repr(name) for name in names)}?"
+
+
 def _is_path(text: str) -> bool:
     drive = re.match(r"[A-Za-z]:[\\/]", text)
     return bool(
@@ -176,8 +209,11 @@ def _named(text: str, store: Store | None) -> Reference:
         return Reference("ollama", text)
     if here:
         return _local(text)
-    near = difflib.get_close_matches(lowered, catalog.entries(), n=3)
-    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *(store or Store()).names(), *near})
+    stored = (store or Store()).names()
+    if similar := similar_names(text, stored):
+        known = ", ".join(sorted({*catalog.packaged(), *stored, *similar}))
+        raise ReferenceNotFound(f"There is no model {text!r}.", remedy=f"{did_you_mean(similar)} Known: {known}.")
+    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *stored})
 
 
 def _local(text: str) -> Reference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from smidgen.errors import (
     DamagedFile,
     InvalidInput,
@@ -13,6 +15,7 @@ from smidgen.errors import (
     SourceUnavailable,
     Unsupported,
 )
+from smidgen.models.reference import did_you_mean
 
 
 class ModelNotFound(ReferenceNotFound):
@@ -20,11 +23,16 @@ class ModelNotFound(ReferenceNotFound):
 
     Args:
         name: The name as the client wrote it.
+        similar: Names like it of models that there are.
+
+    Attributes:
+        hint: What stands behind the words that clients know, in every wording of this error.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"model '{name}' not found")
+    def __init__(self, name: str, similar: Sequence[str] = ()) -> None:
         self.name = name
+        self.hint = f". {did_you_mean(similar)}" if similar else ""
+        super().__init__(f"model '{name}' not found{self.hint}")
 
 
 class QueueFull(SmidgenError):

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import DamagedFile, InvalidInput, ReferenceNotFound
 from smidgen.inference.setup import known_parameters
 from smidgen.models.names import DEFAULT_TAG, StoreName
+from smidgen.models.reference import similar_names
 from smidgen.serving.faults import ModelNotFound
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Library:
         except (ReferenceNotFound, InvalidInput):
             if name.lower() in (ECHO, ECHO.removesuffix(f":{DEFAULT_TAG}")):
                 return ServedModel(ECHO, "echo", None, "0" * 64)
-            raise ModelNotFound(name) from None
+            raise ModelNotFound(name, similar_names(name, self.store.names())) from None
 
     def copy(self, source: str, target: str) -> None:
         """Give a stored model a second name.

@@ -120,6 +120,23 @@ def test_longer_bytes_than_promised_are_not_taken(registry: Any, weights: Path, 
 
 
 @pytest.mark.parametrize(
+    ("host", "kind", "part"),
+    [("here", ReferenceNotFound, "has no model library/smollm2:135"), ("nowhere", SourceUnavailable, "be reached")],
+)
+def test_a_misspelt_name_brings_names_like_it(
+    registry: Any, store: Store, monkeypatch: pytest.MonkeyPatch, host: str, kind: type[SmidgenError], part: str
+) -> None:
+    if host == "nowhere":
+        monkeypatch.setenv("SMIDGEN_OLLAMA_REGISTRY", "http://127.0.0.1:9")
+    with pytest.raises(kind, match=f"No model 'smollm2:135' is on this machine .*{part}") as caught:
+        pull("smollm2:135", store)
+    assert caught.value.remedy.startswith("Did you mean 'smollm2:135m'? Check")
+    with pytest.raises(SourceUnavailable, match="nothing may be fetched offline") as caught:
+        fetch(parse("smollm2:135", store), store, offline=True)
+    assert "Did you mean 'smollm2:135m'? Run" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "part"),
     [
         ("ollama:nothing", ReferenceNotFound, "has no model library/nothing:latest"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +47,11 @@ class OllamaRegistry:
         if name in store.names():
             return from_store(store.resolve(name))
         if offline:
-            raise SourceUnavailable(
-                f"{reference} is not in the store yet, and nothing may be fetched offline.",
-                remedy=f"Run 'smidgen pull {reference}' once without --offline.",
-            )
+            with _naming_similar(reference.name, store):
+                raise SourceUnavailable(
+                    f"{reference} is not in the store yet, and nothing may be fetched offline.",
+                    remedy=f"Run 'smidgen pull {reference}' once without --offline.",
+                )
         return from_store(download(reference.name, store, progress=progress))
 
     def files(self, model: LocalModel) -> dict[str, Path]:
@@ -119,7 +122,8 @@ def download(text: str, store: Store, *, insecure: bool = False, progress: Progr
     address = Address.parse(text)
     with _opened(address, insecure) as registry, store.fetching(address.stored, progress) as folder:
         progress(Event("pulling manifest"))
-        content = _manifest(registry, address)
+        with _naming_similar(text, store):
+            content = _manifest(registry, address)
         model = LayeredModel.read(content, text)
         layers = [*model.layers, model.config]
         require_free(folder, sum(layer.bytes for layer in layers))
@@ -174,6 +178,22 @@ def push(name: str, store: Store, *, insecure: bool = False, progress: Progress 
         manifest = LayeredModel(config[0], tuple(layer for layer, _ in layers))
         registry.send_manifest(address.tag, manifest.text(), MANIFEST_TYPE)
     return f"{registry.address}/{address.repository}:{address.tag}"
+
+
+@contextmanager
+def _naming_similar(name: str, store: Store) -> Iterator[None]:
+    """Where a model cannot be had, offer those that this machine or the catalog knows by names like its own."""
+    from smidgen.models.reference import did_you_mean, similar_names
+
+    try:
+        yield
+    except (ReferenceNotFound, SourceUnavailable) as error:
+        similar = similar_names(name, store.names())
+        if not similar:
+            raise
+        remedy = f"{did_you_mean(similar)} {error.remedy or ''}".rstrip()
+        message = f"No model {name!r} is on this machine or in the catalog; {error.message}"
+        raise type(error)(message, remedy=remedy) from error
 
 
 def _opened(address: Address, insecure: bool) -> OciRegistry:

@@ -180,7 +180,7 @@ class _Api:
         try:
             await asyncio.to_thread(self.service.library.copy, asked.source, asked.destination)
         except ModelNotFound as error:
-            raise ReferenceNotFound(f'model "{error.name}" not found') from None
+            raise ReferenceNotFound(f'model "{error.name}" not found{error.hint}') from None
         return Response()
 
     async def delete(self, http: Request) -> Response:
@@ -306,4 +306,4 @@ def _pull_first() -> Iterator[None]:
     try:
         yield
     except ModelNotFound as error:
-        raise ReferenceNotFound(f'model "{error.name}" not found, try pulling it first') from None
+        raise ReferenceNotFound(f'model "{error.name}" not found, try pulling it first{error.hint}') from None
