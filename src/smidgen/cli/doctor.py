@@ -72,18 +72,18 @@ def examine(threads: int, progress: Progress = silent) -> dict[str, Any]:
     engines = {"xllamacpp": found.versions["xllamacpp"], builds.SERVER: str(program) if program else None}
     token = bool(os.environ.get("HF_TOKEN"))
     written = None if measured.token_seconds is None else 1 / measured.token_seconds
-    missing = missing_extras()
+    meter = Meter()
     return {
         "machine": found.to_dict(),
         "threads": threads,
         "bandwidth_bytes_per_second": round(measured.bandwidth),
         "flops": round(measured.flops),
         "busy": measured.busy,
-        "energy": Meter().reason or "readable",
+        "energy": meter.reason or f"readable: {', '.join(meter.parts)}",
         "engines": engines,
         "bundled_engine": None if own is None else own.to_dict() | {"tokens_per_second": written},
         "server_on_path": None if server is None else server.to_dict(),
-        "missing_extras": missing,
+        "missing_extras": missing_extras(),
         "store": {"folder": str(store), "disk_free": found.disk_free},
         "hf_token": token,
         "speed_limit_tokens_per_second": {
@@ -93,6 +93,7 @@ def examine(threads: int, progress: Progress = silent) -> dict[str, Any]:
             *advise(found, engines, token=token, features=() if own is None else own.features),
             *_about_server(server, written),
             *_about_setting(found, threads, nvidia=nvidia),
+            *([meter.gpu_reason] if meter.gpu_reason else []),
         ],
     }
 

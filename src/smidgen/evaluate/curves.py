@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import InvalidInput
-from smidgen.evaluate.energy import Meter, energy_of
+from smidgen.evaluate.energy import Meter, added, energy_of
 from smidgen.evaluate.speed import Rate
 from smidgen.evaluate.streams import Streams, measure_streams, prompt_of
 from smidgen.progress import Progress, silent, track
@@ -43,11 +43,13 @@ class Depth:
         depth: Tokens in the context before the first one that is written.
         write: Writing there, in tokens per second.
         read: Reading the context, in tokens per second; None at depth 0.
+        energy: Of writing, at depth 0 on this machine; None elsewhere, where reading would be counted with it.
     """
 
     depth: int
     write: Rate
     read: Rate | None
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Curves:
         engine: What ran it.
         depths: Speed by depth.
         streams: Speed by answers at once.
-        energy: Of everything written meanwhile; None for a server, whose energy is not this machine's.
+        energy: Of writing at depth 0; None for a server, whose energy is not this machine's.
         notes: What the reader should know.
     """
 
@@ -144,17 +146,22 @@ def depth_curve(
     from smidgen.inference.scoring import PromptScorer
 
     taken: dict[int, list[tuple[float, float]]] = {depth: [] for depth in depths}
+    meter, joules = Meter(), dict[str, float]()
     with PromptScorer(subject, threads=threads, context=max(depths) + WRITTEN) as scorer:
         scorer.time_each_token(WRITTEN, min(depths))
         steps = [depth for _ in range(_ROUNDS) for depth in depths]
         for depth in track(steps, "measuring speed at depths", progress, unit="runs"):
+            meter.since()
             read, each = scorer.time_each_token(WRITTEN, depth)
             taken[depth].append((read, sum(each)))
+            if not depth:
+                joules = added(joules, meter.since())
     return [
         Depth(
             depth,
             Rate.of(WRITTEN, [written for _, written in runs]),
             Rate.of(depth, [read for read, _ in runs]) if depth else None,
+            None if depth else energy_of(joules, WRITTEN * len(runs), meter.reason),
         )
         for depth, runs in taken.items()
     ]
@@ -213,9 +220,9 @@ def _local(model: str, asked: Asked, threads: int | None, offline: bool, progres
     depths = [depth for depth in asked.depths if limit is None or depth + WRITTEN <= limit]
     if len(depths) < len(asked.depths):
         notes.append(f"Its context of {limit:,} tokens ends before the deepest points.")
-    subject, meter = Subject(facts.path, depth=facts.depth), Meter()
+    subject = Subject(facts.path, depth=facts.depth)
     deep = depth_curve(subject, depths, threads=threads, progress=progress) if depths else []
-    joules, tokens = meter.since(), len(deep) * _ROUNDS * WRITTEN
+    energy = next((each.energy for each in deep if each.energy is not None), None)
     if subject.in_torch:
         if len(asked.streams) > 1:
             notes.append("torch writes one answer after another; more at once only wait.")
@@ -226,13 +233,12 @@ def _local(model: str, asked: Asked, threads: int | None, offline: bool, progres
         slots = max(asked.streams, default=1)
         with kind(facts.path, threads=threads, context=512, slots=slots) as engine:
             streams = stream_curve(engine, asked.streams, progress)
-    reason = meter.reason or ("" if tokens else "Energy was not measured: no depth was.")
     return Curves(
         model,
         "torch" if subject.in_torch else "llama_cpp",
         tuple(deep),
         tuple(streams),
-        energy_of(joules, tokens, reason),
+        energy or energy_of({}, 0, "Energy was not measured: it is at a depth of 0."),
         tuple(notes),
     )
 

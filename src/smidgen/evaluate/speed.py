@@ -18,7 +18,7 @@ from typing import Any
 
 from smidgen import machine
 from smidgen.errors import InvalidInput
-from smidgen.evaluate.energy import Energy, Meter, energy_of
+from smidgen.evaluate.energy import Energy, Meter, added, energy_of
 from smidgen.inference.scoring import PromptScorer, Subject
 from smidgen.progress import Event, Progress, silent
 
@@ -181,7 +181,7 @@ class _Bench:
     meter: Meter
     prefills: list[float] = field(default_factory=list)
     tokens: list[list[float]] = field(default_factory=list)
-    joules: float = 0.0
+    joules: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: str | Path | Subject, threads: int | None) -> _Bench:
@@ -196,12 +196,12 @@ class _Bench:
         self.prefills.append(self.scorer.time_prefill(PROMPT_TOKENS))
         self.meter.since()
         self.tokens.append(self.scorer.time_each_token(GENERATED_TOKENS)[1])
-        self.joules += self.meter.since()
+        self.joules = added(self.joules, self.meter.since())
         return sum(self.tokens[-1])
 
     def forget(self) -> None:
         """Count nothing of what ran so far."""
-        self.prefills, self.tokens, self.joules = [], [], 0.0
+        self.prefills, self.tokens, self.joules = [], [], {}
 
     def speed(self, warmup: int, first_tokens: int, beside: Ratio | None, again: Ratio | None) -> Speed:
         """Measure first tokens and summarise."""
