@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ KEY = "SMIDGEN_REMOTE_KEY"
 
 PATIENCE = 600.0
 """Seconds that a server may be silent: it may have to load the model first."""
+
+_NO_SUCH_ROUTE = (404, 405, 501)
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,7 @@ class RemoteServer:
         except httpx.ConnectError as error:
             raise self._silent(error) from error
         except (httpx.HTTPError, httpx.StreamError) as error:
-            what = "broke off an answer" if begun else "did not answer"
-            raise EngineFailed(
-                f"The server {self.address.base} {what}: {error or type(error).__name__}.",
-                remedy="Look whether it still runs; the same command goes on.",
-            ) from error
+            raise self._broken(error, "broke off an answer" if begun else "did not answer") from error
 
     def _introduce(self) -> RemoteFacts:
         found = None if self.address.stated else self._get("/api/version")
@@ -154,16 +151,24 @@ class RemoteServer:
             digest=_text(known.get("digest")),
         )
 
-    def ask(self, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask the server and return its whole answer.
+    def ask(self, path: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Ask the server and return its whole answer; None where it has no such route.
 
         Raises:
             SmidgenError: As `stream` does, and where it answers with no JSON object.
         """
-        with self.stream(path, request) as lines:
-            text = "\n".join(lines)
         try:
-            answer = json.loads(text)
+            response = self._client.post(self.address.base + path, json=dict(request))
+        except httpx.ConnectError as error:
+            raise self._silent(error) from error
+        except httpx.HTTPError as error:
+            raise self._broken(error, "did not answer") from error
+        if response.status_code in _NO_SUCH_ROUTE:
+            return None
+        if response.status_code != 200:
+            raise self._refusal(response)
+        try:
+            answer = response.json()
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
@@ -221,6 +226,12 @@ class RemoteServer:
         return SourceUnavailable(
             f"The server {self.address.base} does not answer: {error or type(error).__name__}.",
             remedy="Check the address, and that it runs.",
+        )
+
+    def _broken(self, error: Exception, what: str) -> EngineFailed:
+        return EngineFailed(
+            f"The server {self.address.base} {what}: {error or type(error).__name__}.",
+            remedy="Look whether it still runs; the same command goes on.",
         )
 
     def _refusal(self, response: httpx.Response) -> SmidgenError:

@@ -209,11 +209,11 @@ def _named(text: str, store: Store | None) -> Reference:
         return Reference("ollama", text)
     if here:
         return _local(text)
-    stored = (store or Store()).names()
-    if similar := similar_names(text, stored):
-        known = ", ".join(sorted({*catalog.packaged(), *stored, *similar}))
+    names = (store or Store()).names()
+    if similar := similar_names(text, names):
+        known = ", ".join(sorted({*catalog.packaged(), *names, *similar}))
         raise ReferenceNotFound(f"There is no model {text!r}.", remedy=f"{did_you_mean(similar)} Known: {known}.")
-    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *stored})
+    raise ReferenceNotFound.among("model", text, {*catalog.packaged(), *names})
 
 
 def _local(text: str) -> Reference:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -127,3 +130,64 @@ def test_texts_are_continued_within_the_context_and_as_demanded(model: Path) -> 
     assert asked["skip_special_tokens"] is False and asked["logit_bias"] == {"7": -1.0}
     assert other["prompt"] == [256, 72] and other["max_tokens"] == 62
     assert other["structured_outputs"] == {"grammar": 'root ::= "x"'}
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Speaks OpenAI's protocol alone: what it does not know it answers with `status`, or with `body`."""
+
+    status: ClassVar[int] = 404
+    body: ClassVar[bytes] = b""
+    asked: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.path, request))
+        known = self.path == "/v1/completions"
+        piece = {"choices": [{"text": "Good day.", "finish_reason": "stop"}]}
+        self.send_response(200 if known else self.status)
+        self.end_headers()
+        self.wfile.write(f"data: {json.dumps(piece)}\n\ndata: [DONE]\n\n".encode() if known else self.body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def gateway() -> Iterator[str]:
+    Gateway.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1/model"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"no"), (405, b""), (501, b"{}"), (200, b"{}")])
+def test_a_gateway_that_knows_no_tokens_is_asked_for_text_alone(
+    gateway: str, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
+) -> None:
+    monkeypatch.setattr(Gateway, "status", status)
+    monkeypatch.setattr(Gateway, "body", body)
+    with open_engine(gateway, engine="vllm") as engine:
+        assert isinstance(engine, Vllm)
+        for prompt in ("Hello", [72, 105]):
+            answer = engine.write(prompt, GenerationOptions(num_predict=3))
+            assert "".join(piece.text for piece in answer) == "Good day."
+        for ask in (lambda: engine.tokenize("x"), lambda: engine.detokenize([1])):
+            with pytest.raises(Unsupported, match="cuts no texts into tokens"):
+                ask()
+    written = [request for path, request in Gateway.asked if path == "/v1/completions"]
+    assert [request["prompt"] for request in written] == ["Hello", [72, 105]]
+    assert status == 200 or [path for path, _ in Gateway.asked].count("/tokenize") == 1
+
+
+def test_a_gateway_that_fails_over_tokens_is_said(gateway: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gateway, "status", 500)
+    with open_engine(gateway, engine="vllm") as engine, pytest.raises(EngineFailed, match="answered 500"):
+        assert isinstance(engine, Vllm)
+        list(engine.write("Hello", GenerationOptions()))

@@ -68,6 +68,7 @@ class Vllm(Remote):
         self._child: Child | None = None
         self._held: dict[str, Any] = {}
         self._begins: str | None = None
+        self._silent_on_tokens = False
         self._context = context
         if is_address(path):
             self._server = RemoteServer(str(path))
@@ -106,7 +107,7 @@ class Vllm(Remote):
             raise EngineFailed("The engine is closed.", remedy="Open another one.")
         told = self._tokenized(prompt if isinstance(prompt, str) else "")
         route = f"{self._server.address.api}/completions"
-        if "max_model_len" not in told:  # behind a gateway that speaks OpenAI's protocol alone
+        if told is None or not {"tokens", "max_model_len"} <= told.keys():  # a gateway that speaks OpenAI's alone
             plain = prompt if isinstance(prompt, str) else list(prompt)
             return self._answer(route, {"prompt": plain, **_demanded(demands)}, options)
         tokens: list[int] = told["tokens"] if isinstance(prompt, str) else list(prompt)
@@ -122,22 +123,51 @@ class Vllm(Remote):
         return self._answer(route, asked, replace(options, num_predict=limit))
 
     def tokenize(self, text: str) -> list[int]:
-        """Cut a text into tokens, special ones read as such, with those that stand before every text."""
-        tokens: list[int] = self._tokenized(text)["tokens"]
+        """Cut a text into tokens, special ones read as such, with those that stand before every text.
+
+        Raises:
+            Unsupported: The server does not tell of tokens.
+        """
+        told = self._tokenized(text)
+        if told is None or "tokens" not in told:
+            raise self._no_tokens()
+        tokens: list[int] = told["tokens"]
         return tokens
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """Join tokens to a text."""
-        asked = {"model": self._server.facts.model, "tokens": list(tokens)}
-        return str(self._server.ask("/detokenize", asked)["prompt"])
+        """Join tokens to a text.
 
-    def _tokenized(self, text: str) -> dict[str, Any]:
-        """Cut a text that may or may not begin with what the model wants at the beginning of every text."""
+        Raises:
+            Unsupported: The server does not tell of tokens.
+        """
+        told = self._server.ask("/detokenize", {"model": self._server.facts.model, "tokens": list(tokens)})
+        if told is None or "prompt" not in told:
+            raise self._no_tokens()
+        return str(told["prompt"])
+
+    def _tokenized(self, text: str) -> dict[str, Any] | None:
+        """Cut a text that may or may not begin with what the model wants at the beginning of every text.
+
+        None where the server has no such route, as a gateway before vLLM that speaks OpenAI's protocol alone.
+        """
+        if self._silent_on_tokens:
+            return None
         if self._begins is None:
-            nothing = self._server.ask("/tokenize", {"model": self._server.facts.model, "prompt": ""})["tokens"]
-            self._begins = self.detokenize(nothing) if nothing else ""
+            told = self._server.ask("/tokenize", {"model": self._server.facts.model, "prompt": ""})
+            if told is None:
+                self._silent_on_tokens = True
+                return None
+            begins = {"model": self._server.facts.model, "tokens": told.get("tokens") or []}
+            back = self._server.ask("/detokenize", begins) if begins["tokens"] else None
+            self._begins = str((back or {}).get("prompt", ""))
         bare = text.removeprefix(self._begins)
         return self._server.ask("/tokenize", {"model": self._server.facts.model, "prompt": bare})
+
+    def _no_tokens(self) -> Unsupported:
+        return Unsupported(
+            f"The server {self._server.address.base} cuts no texts into tokens.",
+            remedy="Name the address of vLLM itself rather than that of a gateway before it.",
+        )
 
     def hold_to(self, schema: Mapping[str, Any] | None) -> None:
         """Hold the answers from now on to a JSON schema; None lets them be free."""
