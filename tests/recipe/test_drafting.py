@@ -16,7 +16,9 @@ from smidgen.inference.speculation import SpeculationRequest
 from smidgen.models.checkpoint import gguf
 from smidgen.models.sources import from_store, pull
 from smidgen.models.store import Store
-from smidgen.recipe.drafting import make_draft
+from smidgen.recipe.drafting import CALIBRATION_WINDOWS, MEASURED_WINDOWS, make_draft
+from smidgen.recipe.journal import Journal
+from smidgen.recipe.materials import Materials
 from smidgen.serving.library import Library
 
 
@@ -53,6 +55,22 @@ def test_a_draft_is_small_measured_and_found(made: tuple[Any, Store]) -> None:
         texts.append("".join(piece.text for piece in pieces))
     assert texts[0] == texts[1]
     assert last.metrics is not None and last.metrics.drafted_tokens > 0
+
+
+def test_a_short_clock_is_spent_on_healing(
+    source: Path, data: Path, hurried: None, smidgen_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Journal, "elapsed", 0.0)  # no less is left on a busy machine
+    monkeypatch.setattr(Materials, "sensitivity", lambda *_: pytest.fail("its format is fixed"))
+    stages: list[str] = []
+    settings = {"data": str(data), "threads": 1, "progress": lambda event: stages.append(event.stage)}
+    outcome = make_draft(str(source), within=45, out=tmp_path / "draft", **settings)
+    assert outcome.receipt["samples"] == []
+    assert not {"probing sensitivity", "asking both models"} & set(stages)
+    decided = {each["name"]: each["value"] for each in outcome.receipt["plan"]["decisions"]}
+    assert decided["draft: healing"]["steps"] > 0 and decided["measured windows"] == MEASURED_WINDOWS
+    assert decided["calibration windows"] == CALIBRATION_WINDOWS
+    assert [step["operation"] for step in outcome.receipt["steps"]] == ["prune", "distill", "quantize"]
 
 
 def test_the_command_line_says_what_does_not_go_together() -> None:

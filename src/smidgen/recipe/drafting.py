@@ -8,16 +8,53 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.models.store import Store
 from smidgen.progress import Event, Progress, silent
+from smidgen.recipe import proof
 from smidgen.recipe.create import DRAFT, require_same_vocabulary
 from smidgen.recipe.handover import MODEL
 from smidgen.recipe.job import Job, Outcome
 
 if TYPE_CHECKING:
     from smidgen.models.sources import LocalModel
-    from smidgen.recipe.proof import Proof
+    from smidgen.recipe.budget import Budget
+    from smidgen.recipe.job import Order
+    from smidgen.recipe.journal import Journal
 
 PASSAGES, PASSAGE_CHARACTERS = 4, 400
 """How many passages of the held-out text are continued to count right guesses, and how long they are."""
+CALIBRATION_WINDOWS = 1
+"""Windows of text that tell which layers change least. With one the model need write none itself, which takes as long
+as many steps of healing."""
+MEASURED_WINDOWS = 2
+"""Windows that are measured where time is short: what counts is how many guesses are right."""
+FIXED_SECONDS = 25.0
+"""About what speed, memory and right guesses take besides scoring."""
+
+
+class DraftProof(proof.Proof):
+    """Measures a draft: in less of the time allowed than a model that is to be read by people."""
+
+    def windows(self, within: float | None) -> int:
+        """Return how many windows of each text to measure in the time allowed."""
+        return super().windows(None) if within is None else MEASURED_WINDOWS
+
+    def seconds(self, windows: int) -> float:
+        """Return about how long measuring takes."""
+        return super().seconds(windows) - proof.FIXED_SECONDS + FIXED_SECONDS
+
+    def samples(self, path: Path) -> list[dict[str, str]]:
+        """Ask nothing: nobody reads what a draft says by itself."""
+        return []
+
+
+class _DraftJob(Job):
+    """A run that leaves most of its time to healing: a draft's shape and format stand before anything is measured."""
+
+    def __init__(self, order: Order, budget: Budget, journal: Journal, folder: Path, progress: Progress) -> None:
+        super().__init__(order, budget, journal, folder, progress)
+        self.proof = DraftProof(self.materials, self.proof.source, progress)
+
+    def _windows(self) -> int:
+        return CALIBRATION_WINDOWS
 
 
 def make_draft(
@@ -67,17 +104,17 @@ def make_draft(
     budget = Budget(within=seconds)
     identity = {"draft for": target, "data": data, "seed": seed, "threads": order.threads, "within": seconds}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
-        outcome = finished_in(folder, journal) or Job(order, budget, journal, folder, progress).draft()
+        outcome = finished_in(folder, journal) or _DraftJob(order, budget, journal, folder, progress).draft()
         store = Store()
         keep_with(fetch(parse(target, store), store, offline=offline), outcome.folder / MODEL, store)
         return outcome
 
 
-def measure_guesses(proof: Proof, target: LocalModel, draft: Path) -> dict[str, Any]:
+def measure_guesses(measured: proof.Proof, target: LocalModel, draft: Path) -> dict[str, Any]:
     """Return the receipt's ``draft``: how often a draft's guesses are right on held-out text, and what that gains.
 
     Args:
-        proof: What the draft was measured with.
+        measured: What the draft was measured with.
         target: The model it guesses for.
         draft: The draft, a GGUF.
     """
@@ -85,13 +122,13 @@ def measure_guesses(proof: Proof, target: LocalModel, draft: Path) -> dict[str, 
     from smidgen.inference.speculation import DRAFT_TOKENS, Speculation
     from smidgen.inference.speculation_trial import measure
 
-    proof.progress(Event("counting right guesses"))
-    require_same_vocabulary(proof.source, draft)
-    text = proof.texts()[0].content
+    measured.progress(Event("counting right guesses"))
+    require_same_vocabulary(measured.source, draft)
+    text = measured.texts()[0].content
     places = [number * len(text) // PASSAGES for number in range(PASSAGES)]
     passages = {f"passage {at}": text[at : at + PASSAGE_CHARACTERS] for at in places}
     way = Speculation("draft", str(draft), DRAFT_TOKENS)
-    [trial] = measure(proof.source, ServerSettings(threads=proof.materials.threads), [way], passages)
+    [trial] = measure(measured.source, ServerSettings(threads=measured.materials.threads), [way], passages)
     return {
         "draft": {
             "for": target.name,

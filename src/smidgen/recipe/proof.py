@@ -80,6 +80,18 @@ class Proof:
         """Return about how long measuring takes."""
         return FIXED_SECONDS + windows * self._seconds_per_window()
 
+    def samples(self, path: Path) -> list[dict[str, str]]:
+        """Ask the source and a file the same."""
+        from smidgen.evaluate.samples import PROMPTS, answers
+
+        self.progress(Event("asking both models"))
+        before = answers(self.source, PROMPTS, threads=self.materials.threads)
+        after = answers(path, PROMPTS, threads=self.materials.threads)
+        return [
+            {"prompt": prompt, "source": one, "result": two}
+            for prompt, one, two in zip(PROMPTS, before, after, strict=True)
+        ]
+
 
 def prove(
     proof: Proof, path: Path, model: Model, predicted: Mapping[str, Any], windows: int, budget: Budget
@@ -120,7 +132,7 @@ def prove(
         "machine": receipt.describe_machine(materials.threads),
         "met": met,
         "data": None if materials.texts.datasheet is None else materials.texts.datasheet.to_dict(),
-        "samples": _samples(proof, path),
+        "samples": proof.samples(path),
         "warnings": warnings,
     }
 
@@ -147,15 +159,3 @@ def _quality(proof: Proof, path: Path, text: Text, windows: int) -> dict[str, An
         threads=proof.materials.threads,
         progress=proof.progress,
     ).to_dict()
-
-
-def _samples(proof: Proof, path: Path) -> list[dict[str, str]]:
-    from smidgen.evaluate.samples import PROMPTS, answers
-
-    proof.progress(Event("asking both models"))
-    before = answers(proof.source, PROMPTS, threads=proof.materials.threads)
-    after = answers(path, PROMPTS, threads=proof.materials.threads)
-    return [
-        {"prompt": prompt, "source": one, "result": two}
-        for prompt, one, two in zip(PROMPTS, before, after, strict=True)
-    ]

@@ -148,7 +148,14 @@ class Quantize:
         return Kept(work, identity)
 
     def needs_sensitivity(self, model: Model) -> bool:
-        """Whether quantising this model goes by its `Sensitivity`: when the embedding is the head as well."""
+        """Whether quantising this model goes by its `Sensitivity`: when the embedding is the head as well.
+
+        A solver that reads no pairs of inputs takes the head's share alone: the embedding's own is a twelfth of it, and
+        takes a pass backward.
+        """
+        return self._embedding_is_head(model) and solvers.find(self.solver, **self._solver_fields()).reads_pairs
+
+    def _embedding_is_head(self, model: Model) -> bool:
         return model.anatomy.tied and f"{model.anatomy.embedding}.weight" in self.chosen(model)
 
     def _embedding_hessian(
@@ -156,11 +163,11 @@ class Quantize:
     ) -> torch.Tensor:
         import torch
 
-        if not self.needs_sensitivity(model):
+        if not self._embedding_is_head(model):
             return torch.eye(model.anatomy.hidden_size)
         head = head_moments(model, calibration[:HEAD_WINDOWS], progress=progress)
-        if isinstance(model, StreamedModel):
-            return head  # the embedding's own share is a twelfth of it, and takes a pass backward
+        if isinstance(model, StreamedModel) or not self.needs_sensitivity(model):
+            return head
         probed = known or probe(model, calibration[:PROBED_WINDOWS], progress=progress)
         return head + probed.embedding
 
