@@ -71,11 +71,26 @@ def test_a_task_is_scored_and_compared_with_the_source(tiny_gguf, tmp_path, caps
     assert "acc_norm" in capsys.readouterr().out
 
 
+def test_labels_are_shown_with_macro_f1_and_what_was_mistaken(tiny_gguf, tmp_path, capsys):
+    rows = tmp_path / "own.csv"
+    words = ["measure", str(tiny_gguf), "--task", "classification", "--task-file", str(rows), "--threads", "1", "-q"]
+    rows.write_text("text,label\n" + "One and two,spam\nThree,ham\n")
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "macro_f1 0." in shown and "said ham" in shown
+    rows.write_text("text,label\n" + "".join(f"One and,label{number}\n" for number in range(11)))
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "mistaken most" in shown and "said label1 " not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
         (["--task", "arc"], "arc takes allenai/ai2_arc"),
         (["--task", "ark", "--task-file", "x"], "Did you mean 'arc'"),
+        (["--task", "arc", "--task-file", "x", "--limit", "0"], "limit of 1"),
+        (["--task", "arc", "--task-file", "x", "--few-shot", "-1"], "worked examples are too few"),
         (["--task", "arc", "--task-file", "x", "--engine", "torhc"], "Did you mean 'torch'"),
         (["--task", "arc", "--task-file", "nothing.jsonl"], "answerKey"),
         (["--task", "arc", "--task-file", "a", "--few-shot-file", "b", "--few-shot-file", "c"], "worked examples"),

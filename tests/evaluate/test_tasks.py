@@ -6,7 +6,7 @@ import random
 import pytest
 
 from smidgen.data.remembering import Notebook
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.evaluate.answering import Likelihoods
 from smidgen.evaluate.benchmarks._benchmark import Answer, Question
 from smidgen.evaluate.paired import bootstrap, difference, mcnemar
@@ -70,8 +70,8 @@ def test_worked_examples_are_drawn_as_published(tmp_path, file):
     ("options", "part"),
     [
         ({"shots": 1}, "--few-shot-file"),
-        ({"shots": -1}, "cannot be"),
-        ({"limit": 0}, "cannot be"),
+        ({"shots": -1}, "worked examples are too few"),
+        ({"limit": 0}, "limit of 1"),
         ({"shots": 4, "examples": True}, "fewer than 4"),
     ],
 )
@@ -112,3 +112,16 @@ def test_worked_numbers_of_the_paired_tests():
     assert found.test == "paired bootstrap" and found.p_value < 0.01
     with pytest.raises(InvalidInput, match="cannot be compared"):
         difference([1], [])
+
+
+def test_an_answer_that_is_no_choice_is_told_with_the_choices(tmp_path):
+    rows = tmp_path / "own.jsonl"
+    rows.write_text('{"prompt": "The sun is", "choices": ["hot", "cold"], "answer": "warm"}\n')
+    with pytest.raises(InvalidInput, match="line 1 has the answer 'warm', which is none of its choices: hot, cold"):
+        read_exam("choices", rows)
+
+
+def test_a_task_of_own_rows_names_no_public_file(tmp_path):
+    with pytest.raises(ReferenceNotFound) as caught:
+        read_exam("choices", tmp_path / "none.jsonl")
+    assert "(public:" not in str(caught.value.remedy) and "choices, and answer" in str(caught.value.remedy)

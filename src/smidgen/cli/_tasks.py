@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PANEL = "Tasks"
 
+_LABELS_SHOWN = 10
+"""Labels up to which a confusion matrix is shown whole."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -181,18 +184,44 @@ def _print(screen: Screen, rows: Sequence[dict[str, Any]]) -> None:
         figures = "  ".join(
             f"{name} {each['value']:.4f} ± {each['standard_error']:.4f}" for name, each in row["figures"].items()
         )
-        lines.append((row["model"], row["task"], f"{row['items']:,}", str(row["shots"]), figures, _difference(row)))
+        # What is told of all answers together has no standard error.
+        whole = [f"{name} {each:.4f}" for name, each in row["details"].items() if isinstance(each, float)]
+        scores = "  ".join([figures, *whole])
+        lines.append((row["model"], row["task"], f"{row['items']:,}", str(row["shots"]), scores, _difference(row)))
     columns = ("model", "task", "questions", "examples", "scores", "against the source")
     shown = len(columns) if any(line[-1] for line in lines) else -1
     screen.table(columns[:shown], [line[:shown] for line in lines])
     for row in rows:
         if "types" in row["details"]:
             _print_types(screen, row)
+        if "confusion" in row["details"]:
+            _print_confusion(screen, row)
         if row["details"].get("failures"):
             reasons = ", ".join(f"{count} {reason}" for reason, count in row["details"]["failures"].items())
             screen.text(f"{row['model']}, {row['task']}: programs that failed: {reasons}.")
         if row["cut"]:
             screen.warn(f"{row['model']}, {row['task']}: {row['cut']} prompts were too long and lost their beginning.")
+
+
+def _print_confusion(screen: Screen, row: dict[str, Any]) -> None:
+    """Show how often which label was answered where which was right; of many labels only what went wrong most."""
+    labels, counts = row["details"]["labels"], row["details"]["confusion"]
+    subject = f"{row['model']}, {row['task']}"
+    if len(labels) <= _LABELS_SHOWN:
+        lines = [(label, *(f"{count:,}" for count in each)) for label, each in zip(labels, counts, strict=True)]
+        screen.text(f"{subject}, what was answered where a label was right:")
+        screen.table(("right", *(f"said {label}" for label in labels)), lines)
+        return
+    wrong = [
+        (count, right, said)
+        for right, each in zip(labels, counts, strict=True)
+        for said, count in zip(labels, each, strict=True)
+        if count and said != right
+    ]
+    most = sorted(wrong, key=lambda each: -each[0])[:_LABELS_SHOWN]
+    lines = [(right, said, f"{count:,}") for count, right, said in most]
+    screen.text(f"{subject}, what was mistaken most:")
+    screen.table(("right", "said", "questions"), lines)
 
 
 def _print_types(screen: Screen, row: dict[str, Any]) -> None:

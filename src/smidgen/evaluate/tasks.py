@@ -141,8 +141,10 @@ def read_exam(
     benchmark = benchmarks.find(task)
     if benchmark.runs_programs and not allow_code_execution:
         _require_sandbox(task)
-    if (limit is not None and limit < 1) or (shots is not None and shots < 0):
-        raise InvalidInput(f"A limit of {limit} and {shots} examples cannot be.", remedy="Give 1 and 0 at least.")
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"The first {limit} rows are no questions.", remedy="Give a limit of 1 at least.")
+    if shots is not None and shots < 0:
+        raise InvalidInput(f"{shots} worked examples are too few.", remedy="Give 0 at least.")
     shots = benchmark.shots if shots is None else shots
     records = _records(benchmark, task, file)
     with _telling_fields(benchmark):
@@ -213,8 +215,8 @@ def _records(benchmark: Benchmark, task: str, file: Path | str) -> tuple[Record,
     except ReferenceNotFound as error:
         raise ReferenceNotFound(
             error.message,
-            remedy=f"The task {task} takes a JSONL, JSON or CSV file with {benchmark.expects} "
-            f"(public: {benchmark.source}).",
+            remedy=f"The task {task} takes a JSONL, JSON or CSV file with {benchmark.expects}"
+            + (f" (public: {benchmark.source})." if "/" in benchmark.source else "."),
         ) from None
 
 

@@ -189,4 +189,6 @@ def right_choice(record: Record, choices: Sequence[str], *names: str) -> int:
             return list(choices).index(word)
         if len(word) == 1 and word.upper() in LETTERS[: len(choices)]:
             return LETTERS.index(word.upper())
+        if not word.lstrip("-").isdigit():
+            raise record.error(f"has the answer {word!r}, which is none of its choices: {', '.join(choices)}")
     return record.number(*names, count=len(choices))
