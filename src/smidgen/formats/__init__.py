@@ -14,7 +14,7 @@ from typing import Any
 from smidgen import registry
 from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.formats._block import BlockFormat, Scales
-from smidgen.formats._codebook import CodebookFormat, nearest
+from smidgen.formats._codebook import CodebookFormat, TieredFormat, VectorFormat, nearest
 from smidgen.formats._format import NumberFormat
 from smidgen.formats._grid import Grid
 from smidgen.formats._multiply import multiply, multiply_back
@@ -25,6 +25,8 @@ __all__ = [
     "Grid",
     "NumberFormat",
     "Scales",
+    "TieredFormat",
+    "VectorFormat",
     "by_ggml_type",
     "find",
     "multiply",

@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from smidgen.compiled import Array, compiled
+from smidgen.compiled import Array, compiled, inlined
 from smidgen.formats._loops import _word
 
 LANES = 8
@@ -51,9 +51,25 @@ def _orders(values: tuple[float, ...]) -> set[tuple[float, ...]]:
 
 
 @cache
+def by_lane() -> Array:
+    """Return `magnitudes` coordinate by coordinate, so that all kinds are compared side by side, ``[8, 256]``."""
+    return np.ascontiguousarray(magnitudes().T)
+
+
+@cache
 def odd() -> Array:
     """Return for each of the 256 kinds whether an odd count of its coordinates must be negative, int64 ``[256]``."""
     found: Array = magnitudes().sum(1).astype(np.int64) % 2
+    return found
+
+
+@inlined
+def _cheapest(counts: Array, size: Array, kind: Array) -> int:
+    """Return the coordinate whose sign costs least to turn."""
+    found = 0
+    for lane in range(1, 8):
+        if counts[lane] * size[lane] * kind[lane] < counts[found] * size[found] * kind[found]:
+            found = lane
     return found
 
 
@@ -69,14 +85,14 @@ def nearest_points(
     Args:
         weights: ``[vectors, 8]``.
         importance: Same shape.
-        sizes: See `magnitudes`.
+        sizes: See `by_lane`.
         parity: See `odd`.
         scale: What the weights are divided by.
         codes: uint16 ``[vectors]``, written.
         out: ``[vectors, 8]``, written: the points before the scale.
     """
     inverse = np.float32(0) if scale == 0 else np.float32(1) / np.float32(scale)
-    size, flip = np.empty(8, np.float32), np.empty(8, np.float32)
+    size, total, cheapest = np.empty(8, np.float32), np.empty(256, np.float32), np.empty(256, np.float32)
     for vector in range(len(weights)):
         counts = importance[vector]
         best = np.float32(np.inf)
@@ -85,34 +101,34 @@ def nearest_points(
             moved = np.float32(0.25) if side == 0 else np.float32(-0.25)
             negative = odd_count = 0
             for lane in range(8):
-                value = weights[vector, lane] * inverse - moved
-                if value < 0:
+                lowered = weights[vector, lane] * inverse - moved
+                if lowered < 0:
                     negative |= 1 << lane
                     odd_count ^= 1
-                size[lane] = abs(value)
+                size[lane] = abs(lowered)
+            # Kind by kind side by side: what each is off, and what turning the cheapest of its signs adds.
+            total[:], cheapest[:] = np.float32(0), np.float32(np.inf)
+            for lane in range(8):
+                count, fourfold = counts[lane], np.float32(4) * counts[lane] * size[lane]
+                for kind in range(256):
+                    rest = size[lane] - sizes[lane, kind]
+                    total[kind] += count * rest * rest
+                    turned = fourfold * sizes[lane, kind]
+                    cheapest[kind] = turned if turned < cheapest[kind] else cheapest[kind]
             for kind in range(256):
-                total = np.float32(0)
-                for lane in range(8):
-                    rest = size[lane] - sizes[kind, lane]
-                    total += counts[lane] * rest * rest
-                wrong = parity[kind] != odd_count
-                if total >= best:
-                    continue
-                cheapest = 0
-                if wrong:
-                    for lane in range(8):
-                        flip[lane] = counts[lane] * size[lane] * sizes[kind, lane]
-                    for lane in range(1, 8):
-                        if flip[lane] < flip[cheapest]:
-                            cheapest = lane
-                    total += np.float32(4) * flip[cheapest]
-                if total < best:
-                    best, chosen, shift = total, kind, side
-                    signs = negative ^ (1 << cheapest) if wrong else negative
+                total[kind] += cheapest[kind] if parity[kind] != odd_count else np.float32(0)
+            nearest = -1
+            for kind in range(256):
+                if total[kind] < best:
+                    best, nearest = total[kind], kind
+            if nearest >= 0:
+                chosen, signs, shift = nearest, negative, side
+                if parity[nearest] != odd_count:
+                    signs = negative ^ (1 << _cheapest(counts, size, sizes[:, nearest]))
         codes[vector] = chosen | ((signs & 127) << 8) | (shift << 15)
         for lane in range(8):
-            value = -sizes[chosen, lane] if (signs >> lane) & 1 else sizes[chosen, lane]
-            out[vector, lane] = value + (np.float32(0.25) if shift == 0 else np.float32(-0.25))
+            coordinate = -sizes[lane, chosen] if (signs >> lane) & 1 else sizes[lane, chosen]
+            out[vector, lane] = coordinate + (np.float32(0.25) if shift == 0 else np.float32(-0.25))
 
 
 @compiled
@@ -122,7 +138,7 @@ def fitted_scales(weights: Array, importance: Array, sizes: Array, parity: Array
     Args:
         weights: ``[groups, vectors, 8]``.
         importance: Same shape.
-        sizes: See `magnitudes`.
+        sizes: See `by_lane`.
         parity: See `odd`.
         shares: Scales to try, see `SHARES`.
         found: ``[groups]``, written.
@@ -151,20 +167,22 @@ def fitted_scales(weights: Array, importance: Array, sizes: Array, parity: Array
 
 
 @compiled
-def encoded_points(weights: Array, importance: Array, sizes: Array, parity: Array, scales: Array, codes: Array) -> None:
-    """Write the codes of groups whose scales are known.
+def encoded_points(
+    weights: Array, importance: Array, sizes: Array, parity: Array, scales: Array, codes: Array, out: Array
+) -> None:
+    """Write the codes of groups whose scales are known, and the points before the scale.
 
     Args:
         weights: ``[groups, vectors, 8]``.
         importance: Same shape.
-        sizes: See `magnitudes`.
+        sizes: See `by_lane`.
         parity: See `odd`.
         scales: ``[groups]``.
         codes: uint16 ``[groups, vectors]``, written.
+        out: ``[groups, vectors, 8]``, written.
     """
-    room = np.empty(weights.shape[1:], np.float32)
     for group in range(len(weights)):
-        nearest_points(weights[group], importance[group], sizes, parity, scales[group], codes[group], room)
+        nearest_points(weights[group], importance[group], sizes, parity, scales[group], codes[group], out[group])
 
 
 @compiled

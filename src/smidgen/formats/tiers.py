@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from smidgen.errors import DamagedFile, InvalidInput, Unsupported
 from smidgen.formats import _dense, _multiply
 from smidgen.formats._block import require_importance
+from smidgen.formats._codebook import TieredFormat
 from smidgen.formats._format import NumberFormat, require_finite
 from smidgen.formats._group import GroupFormat, require_one_of
 from smidgen.formats.binary import Binary
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from smidgen.compiled import Array
+    from smidgen.formats._block import BlockFormat
 
 UNIT = 8
 """Neighbouring weights that share a tier: as many as fill a byte of a bit plane."""
@@ -34,7 +36,7 @@ def _columns(kind: Tiers, row_bytes: int) -> int:
 
 
 @dataclass(frozen=True)
-class Tiers(NumberFormat):
+class Tiers(TieredFormat):
     """The most important weights first: of every row some weights in most bits, some in fewer, the rest in fewest.
 
     Units of 8 neighbouring weights are ranked by Σ w² h inside their row, h the importance (diag(H) of the layer's
@@ -137,19 +139,35 @@ class Tiers(NumberFormat):
         rows, columns = whole.shape
         counts = torch.ones(1, columns) if importance is None else importance.detach().cpu().float()
         counts = counts.expand(rows, columns)
-        score = (whole.square() * counts).reshape(rows, -1, UNIT).sum(-1)
-        order, tier = score.argsort(dim=1, descending=True, stable=True), torch.full(score.shape, 2, dtype=torch.uint8)
-        start, parts = 0, []
-        for number, (kind, count) in enumerate(self._tiers(columns)):
-            units = order[:, start : start + count // UNIT].sort(1).values
+        parts = []
+        for kind, places in self.divide(whole.square() * counts):
+            chosen = counts.gather(1, places).clamp(min=1e-30 * float(counts.max()))
+            parts.append((places, kind.quantize(whole.gather(1, places), chosen)))
+        return self.gather(parts, columns)
+
+    def divide(self, score: Tensor) -> list[tuple[BlockFormat, Tensor]]:
+        """Rank the units of every row; see `TieredFormat.divide`."""
+        import torch
+
+        order = score.reshape(len(score), -1, UNIT).sum(-1).argsort(dim=1, descending=True, stable=True)
+        parts: list[tuple[BlockFormat, Tensor]] = []
+        start = 0
+        for kind, count in self._tiers(score.shape[1]):
+            chosen = order[:, start : start + count // UNIT].sort(1).values
             start += count // UNIT
             if count:
-                tier.scatter_(1, units, number)
-                places = (units[..., None] * UNIT + torch.arange(UNIT)).flatten(1)
-                chosen = counts.gather(1, places).clamp(min=1e-30 * float(counts.max()))
-                parts.append(kind.quantize(whole.gather(1, places), chosen))
-        padded = torch.nn.functional.pad(tier, (0, -tier.shape[1] % 8))
-        return torch.cat([_dense.join(padded, bits=2), *parts], 1)
+                parts.append((kind, (chosen[..., None] * UNIT + torch.arange(UNIT)).flatten(1)))
+        return parts
+
+    def gather(self, parts: list[tuple[Tensor, Tensor]], columns: int) -> Tensor:
+        """Put the map of the tiers before them; see `TieredFormat.gather`."""
+        import torch
+
+        filled = [number for number, (_, count) in enumerate(self._tiers(columns)) if count]
+        tier = torch.zeros(len(parts[0][0]), self._map_bytes(columns) * 4, dtype=torch.uint8)
+        for number, (places, _) in zip(filled, parts, strict=True):
+            tier.scatter_(1, places[:, ::UNIT] // UNIT, number)
+        return torch.cat([_dense.join(tier, bits=2), *(packed for _, packed in parts)], 1)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Turn bytes [rows, bytes per row] into float32 weights [rows, columns]."""

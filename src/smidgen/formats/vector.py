@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import DamagedFile, InvalidInput
 from smidgen.formats import _dense, _multiply
 from smidgen.formats._block import require_importance
+from smidgen.formats._codebook import VectorFormat
 from smidgen.formats._format import NumberFormat, require_finite
 from smidgen.formats._group import require_one_of
 
@@ -23,7 +24,7 @@ ROUNDS, SAMPLE = 10, 1 << 14
 
 
 @dataclass(frozen=True)
-class Vector(NumberFormat):
+class Vector(VectorFormat):
     """The nearest of a codebook's vectors for several weights at once, under a float16 scale per group.
 
     ``e8``: 8 weights are a point of the lattice E8, shifted by ¼, of 2**16 that are short: 256 kinds of coordinate
@@ -86,64 +87,119 @@ class Vector(NumberFormat):
         rows = math.prod(shape[:-1])
         return super().bytes_for(shape) + rows * self._share(rows)
 
+    @property
+    def lanes(self) -> int:
+        """Weights that one code stands for."""
+        from smidgen.formats import _vectors
+
+        return _vectors.LANES if self.codebook == LATTICE else self.size
+
     def quantize(self, weights: Tensor, importance: Tensor | None = None) -> Tensor:
         """Scale every group and pack the nearest vectors."""
         import torch
 
         self.bytes_for(tuple(weights.shape))
-        require_finite(weights)
         require_importance(importance, weights)
         whole = weights.detach().cpu().float()
         counts = torch.ones(1, 1) if importance is None else importance.detach().cpu().float()
         counts = (counts / counts.max().clamp(min=1e-30)).clamp(min=1e-6).expand_as(whole)
-        rows = len(whole)
-        grouped = whole.reshape(rows, -1, self.group), counts.reshape(rows, -1, self.group)
-        return self._on_lattice(*grouped) if self.codebook == LATTICE else self._on_codebook(*grouped)
+        grouped, worth = whole.reshape(-1, self.group), counts.reshape(-1, self.group)
+        book, scale = self.learn(whole, counts), self.fit(grouped, worth)
+        codes, _ = self._encoded(grouped, worth, scale, book)
+        return self.join(codes.reshape(len(whole), -1), scale.reshape(len(whole), -1), book)
 
-    def _on_lattice(self, weights: Tensor, counts: Tensor) -> Tensor:
-        """Pack [rows, groups, group]; returns bytes [rows, bytes per row]."""
+    def learn(self, weights: Tensor, importance: Tensor) -> Tensor:
+        """Run k-means on a sample of vectors, float32 [entries, size] of float16 values; empty for a lattice."""
+        import torch
+
+        require_finite(weights)
+        if self.codebook == LATTICE:
+            return torch.empty(0, self.lanes)
+        grouped = weights.reshape(-1, self.group)
+        counts = importance.expand_as(weights).reshape(-1, self.group)
+        unit = self.fit(grouped, counts)[:, None]
+        # An error counts as much as the weight's own importance and the square of its scale.
+        worth = (counts * unit.square()).clamp(min=1e-30)
+        vectors, worth = _scaled(grouped, unit).reshape(-1, self.size), (worth / worth.mean()).reshape(-1, self.size)
+        return _learned(vectors, worth, 1 << self.bits)
+
+    def fit(self, weights: Tensor, importance: Tensor) -> Tensor:
+        """Return the scales; see `VectorFormat.fit`."""
         import numpy as np
         import torch
 
         from smidgen.compiled import in_slices
         from smidgen.formats import _vectors
 
-        rows, groups = weights.shape[:2]
-        values = weights.reshape(rows * groups, -1, _vectors.LANES).numpy()
-        counted = counts.reshape(rows * groups, -1, _vectors.LANES).numpy()
-        tables = _vectors.magnitudes(), _vectors.odd()
-        scale, codes = np.empty(len(values), np.float32), np.empty(values.shape[:2], np.uint16)
+        counts = importance.expand_as(weights)
+        if self.codebook == LEARNED:
+            spread = ((weights.square() * counts).sum(-1) / counts.sum(-1)).sqrt()
+            return spread.clamp(max=65504).half().float()
+        values, counted = (part.reshape(len(weights), -1, self.lanes).numpy() for part in (weights, counts))
+        found = np.empty(len(values), np.float32)
+        tables = _vectors.by_lane(), _vectors.odd()
 
         def work(part: slice) -> None:
-            given = values[part], np.ascontiguousarray(counted[part])
-            _vectors.fitted_scales(*given, *tables, _vectors.SHARES, scale[part])
-            scale[part] = scale[part].clip(-65504, 65504).astype(np.float16)
-            _vectors.encoded_points(*given, *tables, scale[part], codes[part])
+            # One layout for whatever is given: another would be compiled anew.
+            given = np.ascontiguousarray(values[part]), np.ascontiguousarray(counted[part])
+            _vectors.fitted_scales(*given, *tables, _vectors.SHARES, found[part])
 
         in_slices(work, len(values), 256, torch.get_num_threads())
-        stored = torch.from_numpy(scale.astype(np.float16).view(np.uint8).reshape(rows, groups, 2))
-        return torch.cat([stored, torch.from_numpy(codes.view(np.uint8)).reshape(rows, groups, -1)], -1).flatten(1)
+        return torch.from_numpy(found).clamp(-65504, 65504).half().float()
 
-    def _on_codebook(self, weights: Tensor, counts: Tensor) -> Tensor:
-        """Pack [rows, groups, group]; returns bytes [rows, bytes per row]."""
+    def encode(self, weights: Tensor, scale: Tensor, turn: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose codes; see `VectorFormat.encode`. Of a codebook exactly, of the lattice by what each weight counts."""
+        import torch
+
+        turn = turn / turn.abs().max()  # tiny inputs make it large
+        if self.codebook == LATTICE:
+            codes, values = self._encoded(weights, (turn @ turn.T).diagonal().expand_as(weights), scale, codebook)
+            return codes[:, 0], values
+        turned = (_scaled(weights, scale[:, None]) @ turn).contiguous()
+        codes = _nearest(turned, torch.ones_like(turned), codebook @ turn)
+        return codes, codebook[codes.long()] * scale[:, None]
+
+    def _encoded(self, weights: Tensor, counts: Tensor, scale: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the codes [groups, vectors] of groups [groups, weights] and what they stand for [groups, weights]."""
         import numpy as np
         import torch
 
-        rows, groups = weights.shape[:2]
-        total = counts.sum(-1)
-        scale = ((weights.square() * counts).sum(-1) / total).sqrt().clamp(max=65504).half()
-        unit = scale.float()[..., None]
-        scaled = torch.where(unit > 0, weights / unit.clamp(min=1e-30), 0.0).clamp(-1e4, 1e4)
-        # An error counts as much as the weight's own importance and the square of its scale.
-        worth = (counts * unit.square()).clamp(min=1e-30)
-        vectors, worth = scaled.reshape(-1, self.size), (worth / worth.mean()).reshape(-1, self.size)
-        book = _learned(vectors, worth, 1 << self.bits)
-        codes = torch.from_numpy(_nearest(vectors.numpy(), worth.numpy(), book)).reshape(rows, groups, -1)
+        from smidgen.compiled import in_slices
+        from smidgen.formats import _vectors
+
+        groups = len(weights)
+        if self.codebook == LEARNED:
+            vectors, worth = (
+                part.reshape(-1, self.size) for part in (_scaled(weights, scale[:, None]), counts.contiguous())
+            )
+            codes = _nearest(vectors, worth, codebook).reshape(groups, -1)
+            return codes, codebook[codes.long()].flatten(1) * scale[:, None]
+        values, counted = (part.reshape(groups, -1, self.lanes).numpy() for part in (weights, counts))
+        found, points = np.empty(values.shape[:2], np.uint16), np.empty(values.shape, np.float32)
+        tables, units = (_vectors.by_lane(), _vectors.odd()), scale.numpy()
+
+        def work(part: slice) -> None:
+            given = np.ascontiguousarray(values[part]), np.ascontiguousarray(counted[part])
+            _vectors.encoded_points(*given, *tables, units[part], found[part], points[part])
+
+        in_slices(work, groups, 256, torch.get_num_threads())
+        return torch.from_numpy(found.astype(np.int32)), torch.from_numpy(points).flatten(1) * scale[:, None]
+
+    def join(self, codes: Tensor, scale: Tensor, codebook: Tensor) -> Tensor:
+        """Put every group's scale before its codes, and a learned codebook's share before the row."""
+        import numpy as np
+        import torch
+
+        rows, groups = scale.shape
+        halves = scale.half()[..., None].view(torch.uint8)
+        codes = codes.reshape(rows, groups, -1)
+        if self.codebook == LATTICE:
+            written = torch.from_numpy(codes.numpy().astype(np.uint16).view(np.uint8))
+            return torch.cat([halves, written], -1).flatten(1)
         share = self._share(rows)
-        carried = np.zeros(rows * share, np.uint8)
-        carried[: book.size * 2] = book.astype(np.float16).reshape(-1).view(np.uint8)
-        own = torch.cat([scale[..., None].view(torch.uint8), _dense.join(codes, self.bits)], -1).flatten(1)
-        return torch.cat([torch.from_numpy(carried).reshape(rows, share), own], 1)
+        book = codebook.half().reshape(-1).view(torch.uint8)
+        carried = torch.nn.functional.pad(book, (0, rows * share - len(book))).reshape(rows, share)
+        return torch.cat([carried, torch.cat([halves, _dense.join(codes, self.bits)], -1).flatten(1)], 1)
 
     def for_matrix(self, packed: Tensor) -> NumberFormat:
         """Return the format as it reads rows of one matrix, whose codebook it then knows."""
@@ -214,17 +270,24 @@ class _Bound(Vector):
         return lambda packed, out: _vectors.entries(packed, layout, scales, book, out)
 
 
-def _nearest(vectors: Array, worth: Array, book: Array) -> Array:
+def _scaled(weights: Tensor, scale: Tensor) -> Tensor:
+    """Divide groups by their scales; weights of a group that has none become 0."""
+    import torch
+
+    return torch.where(scale > 0, weights / scale.clamp(min=1e-30), 0.0).clamp(-1e4, 1e4)
+
+
+def _nearest(vectors: Tensor, worth: Tensor, book: Tensor) -> Tensor:
     """Return the number of each vector's nearest entry, uint8 [vectors]."""
-    import numpy as np
     import torch
 
     from smidgen.compiled import in_slices
     from smidgen.formats import _vectors
 
-    codes = np.empty(len(vectors), np.uint8)
+    codes = torch.empty(len(vectors), dtype=torch.uint8)
+    arrays, known = [part.numpy() for part in (vectors, worth)], book.contiguous().numpy()
     in_slices(
-        lambda part: _vectors.nearest_entries(vectors[part], worth[part], book, codes[part]),
+        lambda part: _vectors.nearest_entries(*(each[part] for each in arrays), known, codes.numpy()[part]),
         len(vectors),
         1 << 12,
         torch.get_num_threads(),
@@ -232,13 +295,12 @@ def _nearest(vectors: Array, worth: Array, book: Array) -> Array:
     return codes
 
 
-def _learned(vectors: Tensor, worth: Tensor, entries: int) -> Array:
+def _learned(vectors: Tensor, worth: Tensor, entries: int) -> Tensor:
     """Return the codebook [entries, size] in float16 values that k-means finds on a sample of vectors [n, size].
 
     Begun at vectors of the sample, equal shares of them by length apart; an entry that nobody is nearest to goes where
     the vector lies that its entry serves worst.
     """
-    import numpy as np
     import torch
 
     step = max(1, len(vectors) // SAMPLE)
@@ -246,7 +308,7 @@ def _learned(vectors: Tensor, worth: Tensor, entries: int) -> Array:
     order = seen.square().sum(1).argsort(stable=True)
     book = seen[order[(torch.arange(entries) + 0.5).mul(len(seen) / entries).long().clamp(max=len(seen) - 1)]].clone()
     for _ in range(ROUNDS):
-        codes = torch.from_numpy(_nearest(seen.numpy(), counts.numpy(), book.numpy()).astype(np.int64))
+        codes = _nearest(seen, counts, book).long()
         mass = torch.zeros(entries, vectors.shape[1]).index_add_(0, codes, counts)
         value = torch.zeros(entries, vectors.shape[1]).index_add_(0, codes, counts * seen)
         harm = ((seen - book[codes]).square() * counts).sum(1)
@@ -255,5 +317,4 @@ def _learned(vectors: Tensor, worth: Tensor, entries: int) -> Array:
         if len(empty):
             worst = harm.argsort(descending=True, stable=True)[: len(empty)]
             book[empty[: len(worst)]] = seen[worst]
-    found: Array = book.half().float().numpy()
-    return found
+    return book.half().float()

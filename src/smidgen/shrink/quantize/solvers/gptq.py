@@ -12,19 +12,18 @@ from smidgen.shrink.quantize.solvers import Solver, parts_of
 if TYPE_CHECKING:
     import torch
 
-    from smidgen.formats import BlockFormat, CodebookFormat, Grid, NumberFormat, Scales
-
-COLUMNS = 128
-"""Columns of a row with a codebook whose errors reach the later ones in one product."""
+    from smidgen.formats import BlockFormat, Grid, NumberFormat, Scales
 
 
 @dataclass(frozen=True)
 class Gptq(Solver):
-    """GPTQ (Frantar 2022, arXiv 2210.17323) on block formats, with importance-weighted scales, and on codebooks.
+    """GPTQ (Frantar 2022, arXiv 2210.17323) with importance-weighted scales, on every format.
 
     U is the upper Cholesky factor of H⁻¹. Column by column, e = (w_i − ŵ_i)/U_ii and w_{>i} −= e·U_{i,>i}. The
     scales of a block are fitted when it is reached, on the already updated weights, each column weighing
-    1/U_ii²: what its rounding costs once the later columns have repaired what they can.
+    1/U_ii²: what its rounding costs once the later columns have repaired what they can. Where one code stands for
+    several weights (``vector``) it is chosen for their columns B at once, e = (w_B − ŵ_B)·U_BB⁻¹ (block LDLQ, QuIP#,
+    arXiv 2402.04396); columns of ``tiers`` are solved tier by tier, the coarsest first, so that the finest repair them.
 
     Attributes:
         damping: Share of H's mean diagonal that is added to it; raised tenfold while H is not positive definite.
@@ -59,41 +58,61 @@ class Gptq(Solver):
         return torch.cat([_compensate(part.float(), factor, number_format) for part in parts])
 
     def store(self, weight: torch.Tensor, hessian: torch.Tensor | None, number_format: NumberFormat) -> torch.Tensor:
-        """Quantise one matrix in any format; codebooks are learnt on the weights as they were, then compensated for."""
-        import torch
+        """Quantise one matrix in any format.
 
+        Codebooks are learnt on the weights as they were, then compensated for. Codes that stand for several weights are
+        chosen for all of them at once (block LDLQ). Columns of tiers are solved tier by tier, the coarsest first.
+        """
         from smidgen import formats
+        from smidgen.shrink.quantize.solvers import _shaped
 
-        if hessian is None or not isinstance(number_format, formats.CodebookFormat):
+        if hessian is None or isinstance(number_format, formats.BlockFormat):
             return super().store(weight, hessian, number_format)
-        factor = inverse_factor(hessian, self.damping)
-        parts = parts_of(weight, number_format)
-        return torch.cat([_by_codebook(part.float(), factor, number_format) for part in parts])
+        if isinstance(number_format, formats.TieredFormat):
+            return _shaped.by_tiers(weight, hessian, self.damping, number_format)
+        if isinstance(number_format, formats.CodebookFormat):
+            return _shaped.by_codebook(weight, inverse_factor(hessian, self.damping), number_format)
+        if isinstance(number_format, formats.VectorFormat):
+            return _shaped.by_vectors(weight, inverse_factor(hessian, self.damping), number_format)
+        return super().store(weight, hessian, number_format)
 
 
 def _compensate(weight: torch.Tensor, factor: torch.Tensor, number_format: BlockFormat) -> torch.Tensor:
+    # One column is one contiguous row of the transposed copy.
+    return solved(weight.T.contiguous(), factor, slice(0, weight.shape[1]), number_format)
+
+
+def solved(work: torch.Tensor, factor: torch.Tensor, columns: slice, number_format: BlockFormat) -> torch.Tensor:
+    """Store some columns and pass their errors on to all later ones.
+
+    Args:
+        work: float32 ``[columns, rows]``, overwritten.
+        factor: U, ``[columns, columns]``.
+        columns: Which are stored, whole blocks.
+        number_format: How.
+
+    Returns:
+        Their packed bytes, uint8 ``[rows, bytes per row]``.
+    """
     import torch
 
     from smidgen.formats import Scales
 
-    rows, columns = weight.shape
-    block = number_format.block_size
+    rows, block = work.shape[1], number_format.block_size
     importance = 1 / factor.diagonal().square()
-    # One column is one contiguous row of the transposed copy.
-    work = weight.T.contiguous()
-    codes = torch.empty((columns, rows), dtype=torch.uint8)
+    codes = torch.empty((columns.stop - columns.start, rows), dtype=torch.uint8)
     fitted: list[Scales] = []
-    for start in range(0, columns, block):
+    for start in range(columns.start, columns.stop, block):
         span = slice(start, start + block)
         fitted.append(number_format.fit(work[span].T.contiguous(), importance[span]))
-        inner = factor[span, span]
+        inner, own = factor[span, span], codes[start - columns.start :][:block]
         if number_format.on_grid:
-            errors = _in_block(work[span], inner, fitted[-1], number_format.grid, codes[span])
+            errors = _in_block(work[span], inner, fitted[-1], number_format.grid, own)
         else:
-            errors = _column_by_column(work[span], inner, fitted[-1], number_format, codes[span])
-        if span.stop < columns:
+            errors = _column_by_column(work[span], inner, fitted[-1], number_format, own)
+        if span.stop < len(work):
             work[span.stop :].addmm_(factor[span, span.stop :].T, errors, alpha=-1)
-    stored = codes.T.reshape(rows, columns // block, block)
+    stored = codes.T.reshape(rows, len(codes) // block, block)
     return number_format.pack(stored, Scales.stack(fitted))
 
 
@@ -140,25 +159,3 @@ def _column_by_column(
         errors[column] = (work[column] - number_format.decode(codes[column], scale, minimum)) / factor[column, column]
         work[column + 1 :].addr_(factor[column, column + 1 :], errors[column], alpha=-1)
     return errors
-
-
-def _by_codebook(weight: torch.Tensor, factor: torch.Tensor, number_format: CodebookFormat) -> torch.Tensor:
-    """Compensate as `_compensate` does, with every row's values fixed before its first column."""
-    import torch
-
-    from smidgen.formats import nearest
-
-    codebook = number_format.learn(weight, 1 / factor.diagonal().square())
-    work = weight.T.contiguous()
-    codes = torch.empty(work.shape, dtype=torch.uint8)
-    for start in range(0, len(work), COLUMNS):
-        span = slice(start, min(start + COLUMNS, len(work)))
-        errors = torch.empty_like(work[span])
-        for place, column in enumerate(range(span.start, span.stop)):
-            found = nearest(work[column, :, None], codebook)
-            codes[column] = found[:, 0]
-            errors[place] = (work[column] - codebook.gather(1, found)[:, 0]) / factor[column, column]
-            work[column + 1 : span.stop].addr_(factor[column, column + 1 : span.stop], errors[place], alpha=-1)
-        if span.stop < len(work):
-            work[span.stop :].addmm_(factor[span, span.stop :].T, errors, alpha=-1)
-    return number_format.join(codes.T.contiguous(), codebook)
