@@ -49,6 +49,14 @@ class NumberFormat(ABC):
     def type_size(self) -> int:
         """Bytes per block."""
 
+    @property
+    def input_block(self) -> int | None:
+        """How many inputs llama.cpp rounds to 8 bits by one scale when it multiplies by a matrix in this format.
+
+        On processors these are as many as a block has weights; None where inputs are not rounded.
+        """
+        return self.block_size if self.ggml_type is not None and self.block_size > 1 else None
+
     def require_ggml_type(self) -> int:
         """Return the value of ``gguf.GGMLQuantizationType``.
 

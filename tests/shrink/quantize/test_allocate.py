@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,7 +138,7 @@ def test_choices_fit_their_matrices_and_lie_on_the_front(tiny_model, windows, ti
 
 def test_factors_multiply_and_allowed_limits(tiny_model, windows):
     model = tiny_model(num_hidden_layers=1)
-    known = probe(model, windows[:2])
+    known = replace(probe(model, windows[:2]), inputs={})
     plain = choices(model, known)
     name = model.anatomy.blocks[0].projections["up"].weight
     weighed = choices(model, known, factors={name: 3.0})
@@ -149,11 +150,26 @@ def test_factors_multiply_and_allowed_limits(tiny_model, windows):
     assert all([choice.format for choice in front] == ["q4_0", "q8_0"] for front in limited.values())
 
 
+def test_what_rounded_inputs_cost_is_added_by_the_blocks_of_the_format(tiny_model, windows):
+    model = tiny_model(num_hidden_layers=1, hidden_size=256)
+    name = model.anatomy.blocks[0].projections["up"].weight
+    without = replace(probe(model, windows[:2]), inputs={})
+    beside = replace(without, inputs={name: {32: 0.25, 256: 1.0}})
+    allowed = ["q4_0", "q5_k", "q8_0"]
+    plain = {choice.format: choice.damage for choice in choices(model, without, allowed=allowed)[name]}
+    costly = choices(model, beside, factors={name: 3.0}, allowed=allowed)[name]
+    assert set(plain) == {"q4_0", "q5_k", "q8_0"}
+    assert {choice.format: choice.damage for choice in costly} == {
+        each: pytest.approx(3 * plain[each] + 0.25) for each in ("q4_0", "q8_0")
+    }  # Q5_K reads its inputs in blocks of 256: now it is dearer than the smaller format
+
+
 def test_a_matrix_on_a_grid_is_known_to_cost_nothing_there(tiny_model, windows):
     model = tiny_model(num_hidden_layers=1)
     name = model.anatomy.blocks[0].projections["down"].weight
     q4_1 = formats.find("q4_1")
     with torch.no_grad():
         model.weight(name).copy_(q4_1.unpack(q4_1.quantize(model.weight(name))))
-    damages = {choice.format: choice.damage for choice in choices(model, probe(model, windows[:2]))[name]}
+    known = replace(probe(model, windows[:2]), inputs={})
+    damages = {choice.format: choice.damage for choice in choices(model, known)[name]}
     assert damages["q4_1"] < 1e-3 * damages["iq4_nl" if "iq4_nl" in damages else "q4_0"]

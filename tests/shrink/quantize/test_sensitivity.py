@@ -210,3 +210,31 @@ def test_a_model_that_predicts_no_numbers_is_refused_and_left_clean(tiny_model, 
         probe(model, windows[:1])
     assert all(parameter.requires_grad for parameter in model.module.parameters())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.module.modules())
+
+
+@pytest.mark.parametrize("block", [32, 64])
+def test_what_rounded_inputs_cost_is_foretold(tiny_model, windows, monkeypatch, block):
+    monkeypatch.setattr(sensitivity_file, "INPUT_BLOCKS", (32, 64))
+    monkeypatch.setattr(sensitivity_file, "INPUT_LEVELS", 7)  # coarse enough to be seen in float32
+    model = calm(tiny_model)
+    found = probe(model, windows)
+    assert set(found.inputs) == {*found.outputs, f"{model.anatomy.embedding}.weight"}
+
+    def rounded(module, inputs):
+        blocks = inputs[0].unflatten(-1, (-1, block))
+        scales = blocks.abs().amax(-1, keepdim=True) / 7
+        return ((blocks / scales).round() * scales).flatten(-2)
+
+    with torch.no_grad():
+        before = model.module(windows, use_cache=False).logits.flatten(0, 1)
+        for site in model.anatomy.sites():
+            for path in site.modules:
+                model.module.get_submodule(path).register_forward_pre_hook(rounded)
+        after = model.module(windows, use_cache=False).logits.flatten(0, 1)
+    foretold = sum(cost[block] for cost in found.inputs.values())
+    assert foretold == pytest.approx(float(divergence.kl(before, after).mean()), rel=0.35)
+
+
+def test_inputs_that_divide_into_no_blocks_cost_nothing(tiny_model, windows):
+    found = probe(calm(tiny_model), windows[:1])
+    assert all(cost[32] > 0 and cost[256] == 0 for cost in found.inputs.values())

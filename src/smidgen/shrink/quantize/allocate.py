@@ -3,7 +3,8 @@
 For every matrix and every number format that can hold it the damage in KL divergence is predicted from the
 model's sensitivity (`sensitivity`) and the error that rounding leaves after compensation: a column's rounding costs
 1/U_jj² of its square once the later columns have repaired what they can (arXiv 2210.17323, U the Cholesky factor
-of H⁻¹). The sizes and damages make a knapsack, solved exactly over bytes in fine steps.
+of H⁻¹). What rounding the matrix's inputs costs where llama.cpp multiplies in that format is added. The sizes and
+damages make a knapsack, solved exactly over bytes in fine steps.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ def choices(
     for members in track(_alike(model), "predicting damage", progress, unit="groups"):
         sampled = {name: costs.sample(name) for name in members}
         for name, found in _tried(model, sampled, names).items():
-            found = [replace(choice, damage=choice.damage * off.get(name, 1.0)) for choice in found]
+            found = [
+                replace(choice, damage=choice.damage * off.get(name, 1.0) + costs.reading(name, choice.format))
+                for choice in found
+            ]
             table[name] = found if name in joined else _with_original(model, name, found, allowed)
     fronts = {name: pareto_front(table[name]) for name in {*table}.difference(*together)}
     for members in together:
@@ -175,6 +179,11 @@ class _Costs:
             rows = torch.arange(0, len(weight), max(1, len(weight) // SAMPLED_ROWS))
         weights = shares[rows] * (total / shares[rows].sum())
         return weight[rows].float(), self.sensitivity.inverse_factor(hessian).diagonal().square().reciprocal(), weights
+
+    def reading(self, name: str, number_format: str) -> float:
+        """Return what it costs that llama.cpp rounds the inputs of a matrix that is stored in a format."""
+        block = formats.find(number_format).input_block
+        return self.sensitivity.inputs.get(name, {}).get(block, 0.0) if block else 0.0
 
 
 def pareto_front(found: Iterable[Choice]) -> list[Choice]:

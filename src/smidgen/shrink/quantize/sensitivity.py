@@ -3,6 +3,10 @@
 To second order KL(p‖q) = ½·δᵀFδ with F the Fisher information of the model's own predictions. For a matrix W with
 inputs x and output gradients g of log p(y), y drawn from p, F is approximated by Kronecker factors (Martens and
 Grosse 2015, arXiv 1503.05671): ½·Σ_i G_i·(ΔW·H·ΔWᵀ)_ii, with G_i = mean g_i² and H = mean x·xᵀ.
+
+Reading the weights costs too: on processors llama.cpp rounds the inputs of a product to 8 bits, with a scale for as
+many inputs as a block of the weights has. With errors e of the inputs, and Wᵀg the gradient that reaches them, that is
+½·Σ_j (Wᵀg)_j²·e_j².
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 
 PROBED_WINDOWS, GRADED_WINDOWS = 8, 4
+INPUT_BLOCKS, INPUT_LEVELS = (32, 256), 127
+"""How many inputs share a scale where llama.cpp rounds them to 8 bits, and the greatest of their codes."""
 NOISE = 0.004
 """Squared size of the rounding errors that `factors` injects, relative to the weights: about what 4 bits leave."""
 
@@ -42,6 +48,8 @@ class Sensitivity:
         embedding: Mean g·gᵀ for the embedding's rows, before they are scaled, ``[hidden, hidden]``.
         token_share: How often each token was read, ``[vocabulary]``, sums to 1.
         head: Share of each row of the head in its cost, mean p·(1−p), ``[vocabulary]``, sums to 1.
+        inputs: For every matrix that is multiplied, what rounding its inputs to 8 bits costs in nats per token, by how
+            many inputs share a scale (`INPUT_BLOCKS`).
         tokens: How many tokens were probed.
     """
 
@@ -50,6 +58,7 @@ class Sensitivity:
     embedding: torch.Tensor
     token_share: torch.Tensor
     head: torch.Tensor
+    inputs: Mapping[str, Mapping[int, float]]
     tokens: int
     _factors: dict[int, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -68,6 +77,19 @@ class Sensitivity:
         by how often the token occurs, so one matrix stands for all rows.
         """
         return self.hessians["head"] + self.embedding
+
+
+def rounded_inputs(inputs: torch.Tensor, block: int) -> torch.Tensor:
+    """Return the squared errors of inputs ``[…, width]`` that are rounded to 8 bits, ``block`` of them to a scale.
+
+    Example:
+        >>> import torch
+        >>> rounded_inputs(torch.tensor([[127.0, 0.25, 1.0, 0.25]]), 2).tolist()[0][:2]
+        [0.0, 0.0625]
+    """
+    blocks = inputs.float().reshape(-1, block)
+    scales = (blocks.abs().amax(1, keepdim=True) / INPUT_LEVELS).clamp_min(1e-30)
+    return (blocks / scales).round_().mul_(scales).sub_(blocks).square_().view(inputs.shape)
 
 
 def head_moments(model: Model, windows: torch.Tensor, *, progress: Progress = silent) -> torch.Tensor:
@@ -163,6 +185,7 @@ class _Collector:
         self.reads: dict[str, int] = {}
         self.embedding = torch.zeros(anatomy.hidden_size, anatomy.hidden_size)
         self.uncertain, self.final = torch.zeros_like(self.embedding), torch.empty(0)
+        self.rounded: dict[str, dict[int, float]] = {}
         self.read = torch.zeros(anatomy.vocabulary_size)
         self.head = torch.zeros(anatomy.vocabulary_size)
         embedding = model.module.get_submodule(anatomy.embedding)
@@ -204,19 +227,36 @@ class _Collector:
         return before
 
     def _keep_final(self, module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.final = inputs[0].detach().float().flatten(0, 1)
+        values = inputs[0].detach()
+        self.final = values.float().flatten(0, 1)
+        if inputs[0].requires_grad:
+            anatomy = self.model.anatomy
+            name = f"{anatomy.embedding if anatomy.tied else anatomy.head}.weight"
+            inputs[0].register_hook(lambda gradient: self._add_rounded(name, values, gradient))  # type: ignore[no-untyped-call]
 
     def _watch_output(self, path: str) -> Any:
-        def add(gradient: torch.Tensor) -> None:
-            squares = gradient.detach().float().square().reshape(-1, gradient.shape[-1]).sum(0)
-            name = f"{path}.weight"
-            self.outputs[name] = self.outputs[name] + squares if name in self.outputs else squares
+        name = f"{path}.weight"
 
-        def after(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        def after(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            values = inputs[0].detach()
+
+            def add(gradient: torch.Tensor) -> None:
+                squares = gradient.detach().float().square().reshape(-1, gradient.shape[-1]).sum(0)
+                self.outputs[name] = self.outputs[name] + squares if name in self.outputs else squares
+                self._add_rounded(name, values, gradient @ module.weight.detach().to(gradient.dtype))
+
             if output.requires_grad:
                 output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return after
+
+    def _add_rounded(self, name: str, values: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add what rounding the inputs of a matrix costs, given the gradient that reaches them through it."""
+        found = self.rounded.setdefault(name, dict.fromkeys(INPUT_BLOCKS, 0.0))
+        squares = gradient.detach().float().square()
+        for block in found:
+            if values.shape[-1] % block == 0:
+                found[block] += 0.5 * float((squares * rounded_inputs(values, block)).sum())
 
     def add(self, window: torch.Tensor, generator: torch.Generator) -> None:
         import torch
@@ -267,6 +307,9 @@ class _Collector:
             embedding=self.embedding / graded * self.model.anatomy.embedding_scale**2,
             token_share=self.read / count,
             head=self.head / self.head.sum(),
+            inputs={
+                name: {block: cost / graded for block, cost in each.items()} for name, each in self.rounded.items()
+            },
             tokens=count,
         )
 
