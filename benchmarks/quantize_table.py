@@ -4,11 +4,11 @@
 
 ``steps`` adds one part after another, at the same bytes: rounding, rounding by importance (what llama.cpp does), error
 compensation, compensation by importance, a mix of formats chosen by predicted damage, that mix after a local search.
-``formats`` stores every matrix in one format. ``forecast`` draws mixes of the formats at random and gives the rank
-correlation of predicted damage and measured divergence. Measured is the divergence of source ‖ result in nats per token
-on windows of the built-in held-out text (or ``--text``), of which the second halves count; bytes are those of the
-matrices. Stopped at any moment, the same command goes on: finished rows are kept in ``--work``. What was measured is
-recorded in EXPERIMENTS.md.
+``formats`` stores every matrix in one format, but embedding and head in Q8_0 where it has less than 3 bits.
+``forecast`` draws mixes of the formats at random and gives the rank correlation of predicted damage and measured
+divergence. Measured is the divergence of source ‖ result in nats per token on windows of the built-in held-out text (or
+``--text``), of which the second halves count; bytes are those of the matrices. Stopped at any moment, the same command
+goes on: finished rows are kept in ``--work``. What was measured is recorded in EXPERIMENTS.md.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from smidgen.data import builtin
 from smidgen.data.loading import load as load_data
 from smidgen.data.packing import windows
 from smidgen.models.load import load
+from smidgen.recipe.storing import at_both_ends
 from smidgen.shrink.precision import autocast
 from smidgen.shrink.quantize.allocate import Choice, allocate, choices
 from smidgen.shrink.quantize.search import Trial, improve
@@ -108,7 +109,8 @@ class Bench:
 
     def uniform(self, name: str) -> dict[str, str]:
         """Return the mix in which every matrix has this format."""
-        return dict.fromkeys(self.source.anatomy.matrices(), formats.find(name).name)
+        found = dict.fromkeys(self.source.anatomy.matrices(), formats.find(name).name)
+        return found | at_both_ends(self.source, name)
 
     def mix(self, budget: int) -> dict[str, Choice]:
         """Return the mix of least predicted damage."""
@@ -122,13 +124,13 @@ class Bench:
         trials, mix = self.asked.search, self.mix(budget)
         return improve(self.costs, mix, budget, trial.divergence, trials=trials, progress=report).mix
 
-    def row(self, about: dict[str, str], solver: Solver, mixed: Callable[[], dict[str, str]]) -> dict[str, Any]:
+    def row(self, about: dict[str, Any], solver: Solver, mixed: Callable[[], dict[str, str]]) -> dict[str, Any]:
         """Return a row's figures, measured now or by an earlier run."""
         return self.rows.once(
             self.rows.key(about, self.asked.preset, self.asked.search), lambda: self.measured(about, solver, mixed)
         )
 
-    def measured(self, about: dict[str, str], solver: Solver, mixed: Callable[[], dict[str, str]]) -> dict[str, Any]:
+    def measured(self, about: dict[str, Any], solver: Solver, mixed: Callable[[], dict[str, str]]) -> dict[str, Any]:
         """Store the source and measure the result."""
         known, started = self.sensitivity.embedding, time.process_time()
         mix, result = mixed(), self.source.clone()
@@ -159,10 +161,14 @@ def steps(bench: Bench) -> list[dict[str, Any]]:
 
 def each_format(bench: Bench) -> list[dict[str, Any]]:
     """Measure one format after another."""
-    return [
-        bench.row({"table": "formats", "name": name}, Gptq(), lambda name=name: bench.uniform(name))  # type: ignore[misc]
-        for name in bench.asked.format or FORMATS
-    ]
+    rows = []
+    for name in bench.asked.format or FORMATS:
+        mix = bench.uniform(name)
+        about = {"table": "formats", "name": name}
+        if len(set(mix.values())) > 1:
+            about["ends"] = at_both_ends(bench.source, name)
+        rows.append(bench.row(about, Gptq(), lambda mix=mix: mix))  # type: ignore[misc]
+    return rows
 
 
 def forecast(bench: Bench) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import smidgen
+from smidgen import formats
 from smidgen.errors import BudgetNotMet, InvalidInput, RecipeError, ReferenceNotFound
 from smidgen.export import gguf, safetensors
 from smidgen.shrink.quantize import search
@@ -72,6 +73,33 @@ def test_quantize_to_one_format_or_to_a_size(tiny, tmp_path):
 def test_a_format_for_the_embedding_holds_in_a_size_too(tiny):
     fitting = smidgen.quantize(tiny, fit="110KB", embedding_format="q5_1", windows=1, solver="nearest")
     assert fitting.packed[f"{tiny.anatomy.embedding}.weight"].format == "q5_1"
+
+
+@pytest.mark.parametrize(
+    ("tied", "options", "ends"),
+    [
+        (True, {"format": "vector"}, {"embedding": "q8_0"}),
+        (False, {"format": "integer:bits=2"}, {"embedding": "q8_0", "head": "q8_0"}),
+        (False, {"format": "binary", "head_format": "q4_0"}, {"embedding": "q8_0", "head": "q4_0"}),
+        (True, {"format": "ternary", "head_format": "ternary"}, {"embedding": "ternary"}),
+        (False, {"format": "kmeans:bits=3"}, {"embedding": "kmeans:bits=3", "head": "kmeans:bits=3"}),
+    ],
+)
+def test_coarse_formats_spare_embedding_and_head(tied, options, ends):
+    model = build_model(tie_word_embeddings=tied, num_hidden_layers=1)
+    parts = model.anatomy.matrices()
+    small = smidgen.quantize(model, **options, windows=1, solver="nearest")
+    assert {parts[name]: stored.format for name, stored in small.packed.items() if parts[name] in ends} == ends
+    others = {stored.format for name, stored in small.packed.items() if parts[name] not in ends}
+    assert others == {options["format"]}
+    size = sum(stored.data.numel() for stored in small.packed.values())
+    counted = sum(formats.find(each.format).bytes_for(model.shape(name)) for name, each in small.packed.items())
+    assert size == counted and set(small.packed) == set(parts)
+
+
+def test_a_tied_matrix_has_one_format():
+    with pytest.raises(InvalidInput, match="cannot be both q8_0 and q4_0"):
+        smidgen.quantize(build_model(), format="vector", embedding_format="q8_0", head_format="q4_0", windows=1)
 
 
 def test_a_search_keeps_within_the_size_and_what_is_decided(tiny, tmp_path):

@@ -144,6 +144,7 @@ def quantize(
     memory: str | int | None = None,
     context: int = CONTEXT,
     embedding_format: str | None = None,
+    head_format: str | None = None,
     search: int = 0,
     data: str | Path | None = None,
     images: str | Path | None = None,
@@ -159,11 +160,13 @@ def quantize(
 
     Args:
         model: A loaded model, or the name of one.
-        format: Number format of all matrices, as "q4_0".
+        format: Number format of all matrices, as "q4_0"; with less than 3 bits per weight embedding and head get
+            Q8_0 where nothing else is asked for.
         fit: Largest size of the GGUF, "80MB"; every matrix then gets its own format. Instead of ``format``.
         memory: What running it may take, "250MB": file, context and engine. Instead of ``fit``.
         context: Tokens of the context that is counted in with ``memory``.
         embedding_format: Another format for the embedding.
+        head_format: Another format for the head; where that is the embedding, only one of the two is given.
         search: With ``fit``: how many swaps of formats to measure near the predicted mix.
         data: Text to go by; the built-in one where None.
         images: A folder of images to go by; the part that reads images is then stored so. With ``format``.
@@ -188,7 +191,14 @@ def quantize(
     """
     from smidgen.recipe.budget import Budget
     from smidgen.recipe.runner import code_version
-    from smidgen.recipe.storing import block_format, formats_for, in_blocks, require_fitting, size_within
+    from smidgen.recipe.storing import (
+        at_both_ends,
+        block_format,
+        formats_for,
+        in_blocks,
+        require_fitting,
+        size_within,
+    )
 
     if sum(given is not None for given in (format, fit, memory)) != 1:
         raise InvalidInput("Quantizing needs a format, a size or a memory.", remedy="Give format 'q4_0' or fit '80MB'.")
@@ -197,7 +207,9 @@ def quantize(
         raise InvalidInput("A size needs the whole model in memory.", remedy="Give a format, such as 'q4_k'.")
     if search and allowed is None:
         raise InvalidInput("A search needs a size to keep within.", remedy="Give fit '80MB'.")
-    default, own = (None if name is None else block_format(name) for name in (format, embedding_format))
+    default, embedding, head = (
+        None if name is None else block_format(name) for name in (format, embedding_format, head_format)
+    )
     size = None if allowed is None else Budget.parse(fit=allowed).fit
     solver = Step("quantize", options).build().solver
     if images is not None:
@@ -208,8 +220,7 @@ def quantize(
     if work is not None and not isinstance(model, Model):
         model = _streamed(model, offline, progress)
     found = _materials(model, data, windows, seed, offline, progress)
-    embedding = f"{found.source.anatomy.embedding}.weight"
-    named = {} if own is None else {embedding: own}
+    named = at_both_ends(found.source, default, embedding=embedding, head=head)
     if export is not None and default is not None:
         named, default = in_blocks(found.source, default), None
     require_fitting(found.source, default, named)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +39,9 @@ Context = Annotated[int, typer.Option("--context", metavar="N", min=1, help="Wit
 EmbeddingFormat = Annotated[
     str | None, typer.Option("--embedding-format", metavar="NAME", help="Another format for the embedding.")
 ]
+HeadFormat = Annotated[
+    str | None, typer.Option("--head-format", metavar="NAME", help="Another format for the head, where it is its own.")
+]
 Search = Annotated[
     int,
     typer.Option("--search", metavar="N", min=0, help="With a size: try N other mixes of formats near the best."),
@@ -68,6 +71,7 @@ def command(
     memory: Memory = None,
     context: Context = CONTEXT,
     embedding_format: EmbeddingFormat = None,
+    head_format: HeadFormat = None,
     search: Search = 0,
     data: _step.For = None,
     images: _step.Images = None,
@@ -82,21 +86,25 @@ def command(
     --export compressed-tensors as one that vLLM reads: integer:bits=4,group=128 (W4A16), integer:bits=8,group=0 (W8A8)
     and float8 (FP8).
 
+    With a --format of less than 3 bits per weight (vector, ternary, binary, q2_k …) embedding and head are stored in
+    Q8_0, since little is left of a model without them; --embedding-format and --head-format say otherwise.
+
     For example: smidgen quantize smollm2:135m --fit 80MB --out small.gguf
     """
     from smidgen import formats, verbs
 
     screen = Screen(settings.json, settings.quiet)
-    _check_request(number_format, {"--fit": fit, "--memory": memory}, embedding_format, search, options)
+    ends = (embedding_format, head_format)
+    _check_request(number_format, {"--fit": fit, "--memory": memory}, ends, search, options)
     if options["static_activations"]:
         _require_scales_kept(number_format, export)
     path = _step.check_output(out, force=force)
-    writer = None if export is None else _writer(export, number_format, embedding_format, path)
+    writer = None if export is None else _writer(export, number_format, ends, path)
     if path.suffix.lower() == ".gguf":
-        for name in filter(None, (number_format, embedding_format)):
+        for name in filter(None, (number_format, *ends)):
             formats.find(name).require_ggml_type()
     local, before = _step.find_model(model, settings, screen)
-    own = any(formats.find(name).ggml_type is None for name in (number_format, embedding_format) if name)
+    own = any(formats.find(name).ggml_type is None for name in (number_format, *ends) if name)
     streams = _streaming.wanted(
         stream, settings, local, before, able=number_format is not None and (not own or writer is not None)
     )
@@ -110,6 +118,7 @@ def command(
                 memory=memory,
                 context=context,
                 embedding_format=embedding_format,
+                head_format=head_format,
                 search=search,
                 export=export,
                 data=data,
@@ -128,7 +137,7 @@ def command(
 def _check_request(
     number_format: str | None,
     sizes: Mapping[str, str | None],
-    embedding_format: str | None,
+    ends: Sequence[str | None],
     search: int,
     options: Mapping[str, Any],
 ) -> None:
@@ -147,7 +156,7 @@ def _check_request(
         )
     if search and not given:
         raise InvalidInput("--search needs a size to keep within.", remedy="Give --fit 80MB, or leave --search out.")
-    for name in (number_format, embedding_format):
+    for name in (number_format, *ends):
         if name is not None:
             block_format(name)
     for name, size in given.items():
@@ -168,7 +177,7 @@ def _require_scales_kept(number_format: str | None, export: str | None) -> None:
 
 
 def _writer(
-    name: str, number_format: str | None, embedding_format: str | None, out: Path
+    name: str, number_format: str | None, ends: Sequence[str | None], out: Path
 ) -> Callable[[Model, Path], None]:
     """Return what writes a result for other engines, after making sure that it can."""
     from smidgen.errors import ReferenceNotFound
@@ -176,10 +185,10 @@ def _writer(
 
     if name != compressed_tensors.NAME:
         raise ReferenceNotFound.among("export", name, [compressed_tensors.NAME])
-    if number_format is None or embedding_format is not None:
+    if number_format is None or any(ends):
         raise InvalidInput(
             f"{name} stores the blocks in one format and nothing else.",
-            remedy="Give --format, without --fit and --embedding-format.",
+            remedy="Give --format, without --fit, --embedding-format and --head-format.",
         )
     if out.suffix.lower() == ".gguf":
         raise InvalidInput(f"{name} is a folder, and {out} a GGUF.", remedy="Name a folder with --out.")

@@ -13,6 +13,9 @@ from smidgen.recipe.materials import Materials
 if TYPE_CHECKING:
     from smidgen.recipe.planner import Probed
 
+COARSE_BITS, FINE_FORMAT = 3, "q8_0"
+"""In formats of fewer bits per weight embedding and head are not stored unless it is asked for, but in this one."""
+
 
 def block_format(name: str) -> str:
     """Return the name of a number format that stores matrices in fewer bits.
@@ -152,6 +155,46 @@ def require_fitting(model: Model, default: str | None, named: Mapping[str, str])
                 f"The blocks of {wanted} do not divide this model's rows of {', '.join(map(str, sorted(widths)))}.",
                 remedy=f"Take one of {', '.join(fitting)}.",
             )
+
+
+def at_both_ends(
+    model: Model, default: str | None, *, embedding: str | None = None, head: str | None = None
+) -> dict[str, str]:
+    """Return the formats of embedding and head, by matrix name, where they are not the default.
+
+    A default of less than 3 bits per weight is not for them: they get Q8_0 where it is not asked for otherwise, as the
+    papers of such formats leave them as they are (arXiv 2210.17323, 2402.04396, 2401.06118).
+
+    Args:
+        model: The model.
+        default: Format of the other matrices.
+        embedding: What is asked for by name.
+        head: The same; a tied head is the embedding.
+
+    Raises:
+        InvalidInput: A tied matrix is asked for in two formats.
+    """
+    import math
+
+    from smidgen import formats
+
+    if model.anatomy.tied:
+        if None not in (embedding, head) and embedding != head:
+            raise InvalidInput(
+                f"This model's embedding is its head; it cannot be both {embedding} and {head}.", remedy="Name one."
+            )
+        embedding = embedding or head
+    asked, found = {"embedding": embedding, "head": head}, {}
+    for name, part in model.anatomy.matrices().items():
+        if part not in asked:
+            continue
+        wanted, shape = asked[part], tuple(model.shape(name))
+        if wanted is None and default is not None and formats.find(default).fits(shape[-1]):
+            coarse = 8 * formats.find(default).bytes_for(shape) < COARSE_BITS * math.prod(shape)
+            wanted = FINE_FORMAT if coarse and formats.find(FINE_FORMAT).fits(shape[-1]) else None
+        if wanted is not None:
+            found[name] = wanted
+    return found
 
 
 def in_blocks(model: Model, number_format: str) -> dict[str, str]:
