@@ -7,7 +7,6 @@ given by name.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 from smidgen.errors import InvalidInput
 from smidgen.models.model import Model
 from smidgen.progress import Progress, silent
-from smidgen.recipe.eyes import shrunk
+from smidgen.recipe import eyes, gathering
 from smidgen.recipe.recipe import Step
 
 if TYPE_CHECKING:
-    from smidgen.models.sources import LocalModel
     from smidgen.models.store import StoredModel
-    from smidgen.recipe.materials import Materials
     from smidgen.shrink.finetune.finetune import FinetuneResult
     from smidgen.shrink.prune.comparison import Damage
 
-WINDOWS, WINDOW_LENGTH, CONTEXT = 24, 512, 4096
+WINDOWS, CONTEXT = 24, 4096
 
 
 def pull(model: str, *, name: str | None = None, offline: bool = False, progress: Progress = silent) -> StoredModel:
@@ -80,10 +77,11 @@ def prune(
     Example:
         smaller = smidgen.prune("smollm2:135m", structure="layer", criterion="block_influence", keep=27)
     """
-    operation = Step("prune", options).build()
+    operation = Step("prune", options, eyes.named(images)).build()
     if images is not None:
-        return shrunk(_loaded(model, offline, progress), operation, images, most=windows, progress=progress)
-    found = _materials(model, data, windows, seed, offline, progress)
+        seeing, tiles = gathering.tiles(model, images, windows, offline, progress)
+        return eyes.shrunk(seeing, operation, tiles, progress=progress)
+    found = gathering.materials(model, data, windows, seed, offline, progress)
     use = found.token_use(found.source) if operation.structure == "vocabulary" else None
     pruned: Model = operation.apply(found.source, found.calibration(found.source), token_use=use, progress=progress)
     return pruned
@@ -125,7 +123,7 @@ def compare_criteria(
 
     names = comparison.fitting(str(options.get("structure")), options.pop("criterion", None) or "all")
     operation = Step("prune", {**options, "criterion": names[0]}).build()
-    found = _materials(model, data, windows, seed, offline, progress)
+    found = gathering.materials(model, data, windows, seed, offline, progress)
     source = found.source
     held_out = cut_windows(
         found.texts.held_out, source.tokenizer, length=found.length, count=held_out_windows, seed=seed
@@ -215,11 +213,12 @@ def quantize(
     if images is not None:
         if default is None:
             raise InvalidInput("What reads images is stored in one format.", remedy="Give a format, such as 'q8_0'.")
-        operation = Step("quantize", {"default": default, **options}).build()
-        return shrunk(_loaded(model, offline, progress), operation, images, most=windows, progress=progress)
+        seeing, tiles = gathering.tiles(model, images, windows, offline, progress)
+        operation = Step("quantize", {"default": default, **options}, eyes.named(images)).build()
+        return eyes.shrunk(seeing, operation, tiles, progress=progress)
     if work is not None and not isinstance(model, Model):
-        model = _streamed(model, offline, progress)
-    found = _materials(model, data, windows, seed, offline, progress)
+        model = gathering.streamed(model, offline, progress)
+    found = gathering.materials(model, data, windows, seed, offline, progress)
     named = at_both_ends(found.source, default, embedding=embedding, head=head)
     if export is not None and default is not None:
         named, default = in_blocks(found.source, default), None
@@ -236,21 +235,12 @@ def quantize(
     return replace(stored, lineage=stored.lineage.noted(note)) if note else stored
 
 
-def _streamed(name: str, offline: bool, progress: Progress) -> Model:
-    """Open a model by name without loading it."""
-    from smidgen.models import sources, streamed
-    from smidgen.models.reference import parse
-    from smidgen.models.store import Store
-
-    store = Store()
-    return streamed.open_local(sources.fetch(parse(name, store=store), store, offline=offline, progress=progress))
-
-
 def distill(
     student: str | Model,
     teacher: str | Model,
     *,
     data: str | Path | None = None,
+    images: str | Path | None = None,
     teaching: str = "live",
     checkpoints: str | Path | None = None,
     seed: int = 0,
@@ -264,6 +254,8 @@ def distill(
         student: The model to train, loaded or by name; the one given stays as it was.
         teacher: The model to learn from.
         data: Text to train on; the built-in one where None.
+        images: A folder of images; what reads images then learns to see as the teacher's does, by the hidden states
+            after its blocks, and the language model stays.
         teaching: "live", "cached" to ask the teacher once and keep its likeliest tokens, or "on_policy" to let the
             student write and the teacher score.
         checkpoints: Folder from which a stopped training goes on; None keeps nothing.
@@ -279,9 +271,14 @@ def distill(
     Example:
         healed = smidgen.distill(smaller, "smollm2:135m", steps=200)
     """
-    operation = Step("distill", {"teacher": teaching, "seed": seed, **options}).build()
-    found = _materials(teacher, data, 1, seed, offline, progress)
-    pupil = _loaded(student, offline, progress)
+    operation = Step("distill", {"teacher": teaching, "seed": seed, **options}, eyes.named(images)).build()
+    if images is not None:
+        seeing, tiles = gathering.tiles(teacher, images, eyes.HEALING_TILES, offline, progress)
+        pupil = gathering.loaded(student, offline, progress)
+        kept = None if checkpoints is None else Path(checkpoints)
+        return eyes.taught(pupil, seeing, operation, tiles, checkpoints=kept, progress=progress)[0]
+    found = gathering.materials(teacher, data, 1, seed, offline, progress)
+    pupil = gathering.loaded(student, offline, progress)
     training, watched = found.healing(pupil)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(checkpoints or temporary)
@@ -332,7 +329,7 @@ def finetune(
     if not isinstance(model, Model):
         store = Store()
         local = sources.fetch(parse(model, store=store), store, offline=offline, progress=progress)
-        model = load_as_stored(local, options, progress)
+        model = gathering.load_as_stored(local, options, progress)
     require_keepable(model, apart=apart is not None)
     folder = None if checkpoints is None else Path(checkpoints)
     result = finetuned(model, data=data, checkpoints=folder, seed=seed, offline=offline, progress=progress, **options)
@@ -353,7 +350,7 @@ def finetuned(
 ) -> FinetuneResult:
     """Train a loaded model; `finetune` says what the arguments mean. Returns curves and adapter as well."""
     operation = Step("finetune", {"seed": seed, **options}).build()
-    found = _materials(model, data, 1, seed, offline, progress)
+    found = gathering.materials(model, data, 1, seed, offline, progress)
     with tempfile.TemporaryDirectory() as temporary:
         folder = checkpoints or Path(temporary)
         result: FinetuneResult = operation.run(model, *found.lessons(), checkpoints=folder, progress=progress)
@@ -382,21 +379,7 @@ def merge(adapter: str | Path, model: str | Model, *, offline: bool = False, pro
     from smidgen.shrink.finetune import reading
 
     path = reading.find(adapter)
-    return reading.merge(path, _loaded(model, offline, progress))
-
-
-def load_as_stored(local: LocalModel, options: Mapping[str, Any], progress: Progress) -> Model:
-    """Load a model; where training is to go by the bytes of its file, with them."""
-    from smidgen.models.load import load_local
-
-    model = load_local(local, progress=progress)
-    if local.kind != "gguf" or (options.get("method") != "qlora" and options.get("rounding") != "stored"):
-        return model
-    from smidgen.shrink.finetune.packed import as_stored, on_packed_base
-
-    stored = as_stored(model, local.path)
-    # The floats are let go: training on the bytes is to take the memory of the bytes.
-    return on_packed_base(stored) if options.get("method") == "qlora" and stored.packed else stored
+    return reading.merge(path, gathering.loaded(model, offline, progress))
 
 
 def run(
@@ -442,26 +425,3 @@ def run(
     with open_engine(path, threads=threads, context=chosen.num_ctx, depth=depth) as engine:
         answer = engine.complete(prompt, chosen) if raw else engine.chat([*turns, Message("user", prompt)], chosen)
         return "".join(chunk.text for chunk in answer)
-
-
-def _materials(
-    model: str | Model, data: str | Path | None, windows: int, seed: int, offline: bool, progress: Progress
-) -> Materials:
-    """Bring together the model and the text to go by; the text first, since its faults are found at once."""
-    import torch
-
-    from smidgen.data.resolve import resolve
-    from smidgen.recipe.materials import Materials
-
-    if windows < 1:
-        raise InvalidInput(f"{windows} calibration windows tell nothing.", remedy="Give at least 1.")
-    texts = resolve(data, offline=offline, seed=seed)
-    loaded = _loaded(model, offline, progress)
-    length = min(WINDOW_LENGTH, loaded.anatomy.context_length)
-    return Materials(loaded, texts, windows, length, seed, torch.get_num_threads(), progress=progress)
-
-
-def _loaded(model: str | Model, offline: bool, progress: Progress) -> Model:
-    from smidgen.models.load import load
-
-    return model if isinstance(model, Model) else load(model, offline=offline, progress=progress)

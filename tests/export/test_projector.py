@@ -21,6 +21,7 @@ from smidgen.inference.llama_server import prompt_field
 from smidgen.inference.options import GenerationOptions
 from smidgen.inference.torch_library import TorchLibrary
 from smidgen.models.checkpoint.gguf import read
+from smidgen.models.files import projector_beside
 from smidgen.models.load import read_folder, read_gguf
 from smidgen.models.model import Model
 from smidgen.models.vision import tower
@@ -52,14 +53,14 @@ def noise(width: int, height: int) -> bytes:
 
 def written(model: Model, folder: Path) -> Path:
     gguf.write(model, folder / "model.gguf", float_format="float32")
-    projector.write(model, projector.beside(folder / "model.gguf"), float_format="float32")
+    projector.write(model, projector_beside(folder / "model.gguf"), float_format="float32")
     return folder / "model.gguf"
 
 
 def test_llama_cpp_gives_the_logits_of_torch(made: Any, tmp_path: Path) -> None:
     folder, model = made("llama")
     file, library = written(model, tmp_path), TorchLibrary(folder, 1)
-    with open_engine(file, threads=1, context=256, projector=projector.beside(file)) as engine:
+    with open_engine(file, threads=1, context=256, projector=projector_beside(file)) as engine:
         for image in (None, noise(56, 56), noise(112, 56), noise(112, 168)):
             images = () if image is None else (image,)
             message = Message("user", "What is it?", images)
@@ -98,12 +99,12 @@ def test_a_shrunk_model_goes_through_both_files(made: Any, tmp_path: Path) -> No
     small = tower.put_back(small, Quantize(default="q8_0").apply(tower.taken(small), windows))
     small = Prune("width", "l2", keep=32).apply(small, torch.randint(3, 250, (2, 32)))
     file = written(small, tmp_path)
-    stored = read(projector.beside(file))
+    stored = read(projector_beside(file))
     assert stored.metadata["clip.vision.feed_forward_length"] == 32
     assert stored.metadata["clip.vision.projection_dim"] == 32
     assert {stored.tensors[f"v.blk.0.{name}.weight"].format for name in ("attn_q", "ffn_up", "ffn_down")} == {"Q8_0"}
     assert read_gguf(file, torch.float32).anatomy.hidden_size == 32
-    with open_engine(file, threads=1, context=256, projector=projector.beside(file)) as engine:
+    with open_engine(file, threads=1, context=256, projector=projector_beside(file)) as engine:
         (*_, last) = engine.chat(
             [Message("user", "What?", (noise(112, 56),))], GenerationOptions(temperature=0, num_predict=2)
         )

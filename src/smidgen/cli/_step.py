@@ -249,8 +249,7 @@ def save(
     Returns:
         The result as plain data for JSON.
     """
-    from smidgen.export import projector
-    from smidgen.models.files import atomic_folder, make_folder
+    from smidgen.models.files import atomic_folder, make_folder, projector_beside
 
     make_folder(out.absolute().parent)
     with screen.progress() as progress:
@@ -261,7 +260,7 @@ def save(
                 _fill(model, local, temporary, floats=floats, export=export)
                 if gguf and export is None and not _stays_packed(model):
                     _write_gguf(model, temporary / GGUF, progress)
-    files = [each for each in (out, projector.beside(out)) if each.is_file()] or sorted(
+    files = [each for each in (out, projector_beside(out)) if each.is_file()] or sorted(
         path for path in out.rglob("*") if path.is_file()
     )
     step = model.lineage.steps[-1]
@@ -285,6 +284,7 @@ def _fill(
     from smidgen.export import packed, safetensors
     from smidgen.export.modelfile import modelfile
     from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
+    from smidgen.models.files import projector_beside
 
     if export is not None:
         export(model, folder)
@@ -295,7 +295,8 @@ def _fill(
     else:
         lineage = json.dumps(model.lineage.to_dict(), indent=1, sort_keys=True)
         (folder / LINEAGE_FILE).write_text(lineage + "\n", encoding="utf-8")
-        (folder / "Modelfile").write_text(modelfile(model, file_name=GGUF), encoding="utf-8")
+        sees = None if model.vision is None else projector_beside(Path(GGUF)).name
+        (folder / "Modelfile").write_text(modelfile(model, file_name=GGUF, projector=sees), encoding="utf-8")
     for path in local.files:
         is_card = path.name.lower() == "readme.md"
         shutil.copyfile(path, folder / (f"source-{path.name}" if is_card else path.name))
@@ -309,11 +310,12 @@ def _write_gguf(model: Model, path: Path, progress: Progress) -> None:
         Unsupported: llama.cpp cannot hold one of the two.
     """
     from smidgen.export import gguf, projector
+    from smidgen.models.files import projector_beside
 
     projector.require_writable(model)
     gguf.write(model, path, progress=progress)
     if model.vision is not None:
-        projector.write(model, projector.beside(path))
+        projector.write(model, projector_beside(path))
 
 
 def _stays_packed(model: Model) -> bool:

@@ -14,6 +14,7 @@ from smidgen.cli import _step
 from smidgen.cli.options import Settings
 from smidgen.cli.screen import Screen
 from smidgen.errors import InvalidInput
+from smidgen.recipe.recipe import Step
 from smidgen.shrink.distill.distill import Distill
 
 Losses = Annotated[
@@ -68,6 +69,10 @@ def command(
     head_map: HeadMap = None,
     gguf: Annotated[bool, typer.Option("--gguf", help="Write model.gguf into the folder as well.")] = False,
     data: _step.For = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", metavar="FOLDER", help="Teach the part that reads images, by these images."),
+    ] = None,
     force: _step.Force = False,
 ) -> None:
     """Train a small model to predict as a larger one of the same tokens does; resumes when it was stopped.
@@ -88,7 +93,7 @@ def command(
     for name, words in (("layer_map", layer_map), ("head_map", head_map)):
         if words:
             options[name] = read_map(f"--{name.replace('_', '-')}", words)
-    Distill(**options, teacher=teaching)
+    Step("distill", {**options, "teacher": teaching}, images).build()
     if out.lower().endswith(".gguf"):
         raise InvalidInput(
             "Distilling writes a folder, and --out names a file.", remedy="Name a folder and add --gguf."
@@ -97,13 +102,14 @@ def command(
     pupil, before = _step.find_model(student, settings, screen)
     source, parameters = _step.find_model(teacher, settings, screen)
     _step.require_able(settings, before + parameters, path)
-    asked = [pupil.sha256, source.sha256, data, settings.seed, teaching, options]
+    asked = [pupil.sha256, source.sha256, data, settings.seed, teaching, options, *([images] if images else [])]
     checkpoints = checkpoint_folder(asked)
     with screen.progress() as progress:
         result = verbs.distill(
             load_local(pupil, progress=progress),
             load_local(source, progress=progress),
             data=data,
+            images=images,
             teaching=teaching,
             checkpoints=checkpoints,
             seed=settings.seed,

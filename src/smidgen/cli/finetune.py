@@ -49,6 +49,7 @@ def command(
     For example: smidgen finetune smollm2:135m --for tickets.jsonl --method lora --out tuned
     """
     from smidgen import verbs
+    from smidgen.recipe import gathering
     from smidgen.shrink.finetune.zeros import require_keepable
 
     screen = Screen(settings.json, settings.quiet)
@@ -66,7 +67,7 @@ def command(
     _step.require_able(settings, parameters * (OWN_WEIGHTS if options["method"] == "full" else 1), path)
     checkpoints = checkpoint_folder(["finetune", source.sha256, data, settings.seed, options])
     with screen.progress() as progress:
-        loaded = verbs.load_as_stored(source, options, progress)
+        loaded = gathering.load_as_stored(source, options, progress)
         require_keepable(loaded, apart=apart)
         result = verbs.finetuned(
             loaded,

@@ -29,6 +29,10 @@ def command(
         str | None, typer.Option("--keep", metavar="P", help="Least share of tokens whose top choice stays (95%).")
     ] = None,
     data: _step.For = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", metavar="FOLDER", help="Store what reads images in 8 bits, going by these images."),
+    ] = None,
     within: Annotated[str | None, typer.Option("--within", metavar="TIME", help="Time allowed (4m, 1h30m).")] = None,
     draft_for: Annotated[
         str | None,
@@ -52,7 +56,7 @@ def command(
 
     screen = Screen(settings.json, settings.quiet)
     if draft_for is not None:
-        if dry_run or any(value is not None for value in (source, fit, speed, keep)):
+        if dry_run or any(value is not None for value in (source, fit, speed, keep, images)):
             raise InvalidInput("--draft-for goes with --for, --within, --out and --fresh only.")
         return _draft(screen, settings, draft_for, data=data, within=within, out=out, fresh=fresh)
     if source is None:
@@ -60,6 +64,7 @@ def command(
     Budget.parse(fit, speed, keep, within)
     _step.require_cpu(settings)
     order: dict[str, Any] = {"fit": fit, "speed": speed, "keep": keep, "data": data, "within": within}
+    order |= {"images": images}
     order |= {"out": out or default_folder(source, fit or speed or ""), "seed": settings.seed}
     order |= {"threads": settings.threads, "offline": settings.offline, "max_memory": settings.max_memory}
     if dry_run:

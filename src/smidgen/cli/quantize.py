@@ -203,7 +203,7 @@ def _opened(
     from smidgen.export import projector
     from smidgen.models.load import load_local
     from smidgen.models.streamed import open_local
-    from smidgen.verbs import WINDOW_LENGTH
+    from smidgen.recipe.gathering import WINDOW_LENGTH
 
     parameters, windows, solver = task
     if work is None:

@@ -28,13 +28,16 @@ FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def modelfile(model: Model, *, file_name: str = "model.gguf", licence: str | None = None) -> str:
+def modelfile(
+    model: Model, *, file_name: str = "model.gguf", licence: str | None = None, projector: str | None = None
+) -> str:
     """Return the text of a Modelfile for a model's GGUF in the same folder.
 
     Args:
         model: The model that was written.
         file_name: Name of the GGUF file.
         licence: Text of the licence, quoted whole.
+        projector: Name of the GGUF with which it reads images.
     """
     jinja = model.tokenizer.chat_template
     marked = (found for marker, found in FORMATS.items() if isinstance(jinja, str) and marker in jinja)
@@ -42,6 +45,7 @@ def modelfile(model: Model, *, file_name: str = "model.gguf", licence: str | Non
     context = Parameter("num_ctx", str(min(model.anatomy.context_length, 8192)))
     written = Modelfile(
         source=f"./{file_name}",
+        projectors=(f"./{projector}",) if projector else (),
         template=template,
         parameters=(*(Parameter("stop", stop) for stop in stops), context),
         licences=(licence.strip().replace('"""', "'''"),) if licence else (),

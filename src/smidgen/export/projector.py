@@ -10,20 +10,11 @@ from smidgen.errors import Unsupported
 from smidgen.export.gguf import QUANTIZATION_VERSION
 from smidgen.models.checkpoint import gguf
 from smidgen.models.files import atomic_path
+from smidgen.models.vision.folder import outlined
 
 if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.models.vision import Vision
-
-
-def beside(path: Path) -> Path:
-    """Return where the projector of a model's file lies.
-
-    Example:
-        >>> beside(Path("small/model.gguf")).as_posix()
-        'small/mmproj-model.gguf'
-    """
-    return path.with_name(f"mmproj-{path.name}")
 
 
 def require_writable(model: Model) -> None:
@@ -34,6 +25,18 @@ def require_writable(model: Model) -> None:
     """
     if model.vision is not None:
         model.vision.family.projector(model.vision)
+
+
+def require_holdable(folder: Path) -> None:
+    """Do what `require_writable` does for a folder's model, without reading its weights.
+
+    Raises:
+        Unsupported: llama.cpp would see something else than the model does.
+        DamagedFile: What the folder says of its eyes cannot be.
+    """
+    found = outlined(folder)
+    if found is not None:
+        found.family.projector(found)
 
 
 def write(model: Model, path: Path, *, float_format: str = "float16") -> None:

@@ -55,6 +55,16 @@ def open_for_reading(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def projector_beside(path: Path) -> Path:
+    """Return where what a model's GGUF reads images with lies, a GGUF of its own.
+
+    Example:
+        >>> projector_beside(Path("small/model.gguf")).as_posix()
+        'small/mmproj-model.gguf'
+    """
+    return path.with_name(f"mmproj-{path.name}")
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder with its parents, with an error for a person where that is refused."""
     try:

@@ -9,6 +9,9 @@ from typing import Any
 
 from smidgen.errors import DamagedFile
 
+PART, EYES = "part", "vision"
+"""Parameter and value by which a step says that it was done to what reads images, and not to the language model."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -70,7 +73,9 @@ class Lineage:
     def has_pruned_weights(self) -> bool:
         """Whether single weights were set to zero, which must stay zero when the model is trained."""
         return any(
-            step.operation == "prune" and step.parameters.get("structure") in ("weight", "synapse")
+            step.operation == "prune"
+            and step.parameters.get("structure") in ("weight", "synapse")
+            and step.parameters.get(PART) != EYES
             for step in self.steps
         )
 

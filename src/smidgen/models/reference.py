@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
 from smidgen.models import catalog
-from smidgen.models.files import open_for_reading
+from smidgen.models.files import open_for_reading, projector_beside
 from smidgen.models.manifest import is_file_name
 from smidgen.models.names import HUB_SPACE, StoreName
 
@@ -237,7 +237,9 @@ def _local(text: str) -> Reference:
 def _folder(text: str, path: Path) -> Reference:
     if os.path.isfile(path / "config.json"):
         return Reference("folder", text, path=path.absolute())
-    files = sorted(path.glob("*.gguf"))
+    every = sorted(path.glob("*.gguf"))
+    seeing = {projector_beside(file) for file in every}  # what a file beside it reads images with is no model
+    files = [file for file in every if file not in seeing]
     if len(files) == 1:
         return Reference("gguf", str(Path(text) / files[0].name), path=files[0].absolute())
     listing = ", ".join(file.name for file in files)

@@ -13,7 +13,7 @@ from smidgen.errors import InvalidInput, Unsupported
 from smidgen.inference import go_template
 from smidgen.inference.setup import check_parameters
 from smidgen.models.checkpoint.safetensors import LINEAGE_FILE
-from smidgen.models.files import atomic_write, make_folder, require_free
+from smidgen.models.files import atomic_write, make_folder, projector_beside, require_free
 from smidgen.models.modelfile import MODEL, Modelfile, of_facts
 from smidgen.models.names import StoreName
 from smidgen.models.store import Store
@@ -59,7 +59,7 @@ def create(wanted: Creation, store: Store | None = None, *, progress: Progress =
 
     A source that is stored with a Modelfile of its own hands down what the new one does not say; parameters are
     handed down one by one. A GGUF, and a folder that no GGUF can hold, is taken as it is unless it is to be quantized;
-    other formats are converted.
+    other formats are converted. What a model reads images with then becomes a second file beside its GGUF.
 
     Args:
         wanted: What is to be created.
@@ -89,15 +89,17 @@ class _Work:
         self.files: dict[str, Path] = {}
         self.facts: dict[str, Any] = {}
         self._loaded: Model | None = None
+        self._own_projector: Path | None = None
         self._stored_lineage: Lineage | None = None
 
     def run(self, parameters: Mapping[str, Any]) -> StoredModel:
         modelfile = self.wanted.modelfile
         source = self._find(modelfile.source)
         inherited = source.facts if source.facts.get("modelfile") else {}
+        self._require_seeing(source)
         self._take_adapters(source, inherited)
         self._take_model(source)
-        self._take_projectors(source, inherited)
+        self._take_projectors(source)
         self._take_draft(source, inherited)
         self.files |= {path.name: path for path in source.files if path.name not in self.files}
         self._take_lineage(source)
@@ -125,7 +127,16 @@ class _Work:
             self._loaded = load_local(source, progress=self.progress)
         return self._loaded
 
+    def _require_seeing(self, source: LocalModel) -> None:
+        """Refuse, before it is read, a model that sees and would not as the GGUF that is asked for."""
+        from smidgen.recipe import seeing
+
+        if (self.wanted.quantize or self.wanted.modelfile.adapters) and not self.wanted.modelfile.projectors:
+            seeing.require_holdable(source)
+
     def _take_model(self, source: LocalModel) -> None:
+        from smidgen.export import projector
+
         changed = self._loaded is not None and len(self._loaded.lineage.steps) > 0 and "merged" in self.facts
         if source.kind == "gguf" and is_projector(source.path):
             raise InvalidInput(
@@ -143,7 +154,11 @@ class _Work:
             self.files |= Folder().files(source)
             self.facts |= {"format": "safetensors", "weights": "."}
             return
-        self._stored_lineage = self._convert(self._model(source), self.wanted.quantize or "f16", MODEL)
+        model = self._model(source)
+        self._stored_lineage = self._convert(model, self.wanted.quantize or "f16", MODEL)
+        if model.vision is not None and not self.wanted.modelfile.projectors:
+            self._own_projector = projector_beside(self.staging / MODEL)
+            projector.write(model, self._own_projector)
 
     def _convert(self, model: Model, kind: str, name: str) -> Lineage:
         from smidgen.export import gguf
@@ -205,10 +220,12 @@ class _Work:
         self.files[name] = self.staging / name
         return True
 
-    def _take_projectors(self, source: LocalModel, inherited: Mapping[str, Any]) -> None:
+    def _take_projectors(self, source: LocalModel) -> None:
         """Keep the files that turn images into what the model reads."""
         places = [self.wanted.folder / Path(text).expanduser() for text in self.wanted.modelfile.projectors]
-        places = places or [source.path.parent / name for name in inherited.get("projectors", ())]
+        places = places or [source.path.parent / name for name in source.facts.get("projectors", ())]
+        if self._own_projector is not None:
+            places = places or [self._own_projector]
         for number, place in enumerate(places):
             if not place.is_file():
                 raise InvalidInput(f"There is no file {place}, which a further FROM names.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.export import safetensors
 from smidgen.export.modelfile import modelfile
-from smidgen.models.files import atomic_path, atomic_write, make_folder
+from smidgen.models.files import atomic_path, atomic_write, make_folder, projector_beside
 from smidgen.recipe.quantities import format_size
 from smidgen.recipe.receipt import NAME as RECEIPT
 
@@ -25,16 +25,20 @@ DATASHEET = "datasheet.md"
 
 
 def write_model(made: Path, model: Model, before_storing: Model | None, folder: Path) -> None:
-    """Put the GGUF in place and, where more than storing was done, the transformers folder.
+    """Put the GGUF in place, what it reads images with, and where more than storing was done the transformers folder.
 
     Args:
-        made: The finished GGUF in the work folder.
+        made: The finished GGUF in the work folder, beside it what it reads images with.
         model: The model it was written from.
         before_storing: The cut and healed model before quantization.
         folder: Where it is handed over.
     """
-    with atomic_path(folder / MODEL) as temporary:
-        shutil.copyfile(made, temporary)
+    for source, target in ((made, folder / MODEL), (projector_beside(made), projector_beside(folder / MODEL))):
+        if source.is_file():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        else:
+            target.unlink(missing_ok=True)
     if before_storing is not None:
         safetensors.write(before_storing, folder / "model")
 
@@ -75,7 +79,9 @@ def write_papers(
         if name.upper().startswith(("LICENSE", "LICENCE")):
             licence = content.decode("utf-8", errors="replace")
     atomic_write(folder / RECIPE, recipe.to_yaml())
-    atomic_write(folder / "Modelfile", modelfile(model, licence=licence))
+    beside = projector_beside(folder / MODEL)
+    text = modelfile(model, licence=licence, projector=beside.name if beside.is_file() else None)
+    atomic_write(folder / "Modelfile", text)
     atomic_write(folder / "README.md", card(receipt))
     atomic_write(folder / REPORT, render(receipt))
     atomic_write(folder / RECEIPT, json.dumps(receipt, indent=1) + "\n")
@@ -83,7 +89,7 @@ def write_papers(
 
 def card(receipt: Mapping[str, Any]) -> str:
     """Return the model card, with the metadata that hubs read."""
-    source, result = receipt["source"], receipt["result"]
+    source, result, sees = receipt["source"], receipt["result"], receipt.get("vision")
     base = source["base_model"]
     header = ["---", "library_name: gguf", "tags: [smidgen, gguf]"]
     header += [f"license: {source['licence']}"] if source["licence"] else []
@@ -108,6 +114,7 @@ def card(receipt: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|---|",
             *rows,
             "",
+            *([f"It reads images with `{sees['file']}` beside it. {sees['note']}", ""] if sees else []),
             "Every figure with how to measure it again is in `receipt.json`; `smidgen verify .` measures it.",
             "The recipe in `recipe.yaml` gives the same file again: `smidgen apply recipe.yaml`.",
             "",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import machine
-from smidgen.errors import OutOfResources, RecipeError
+from smidgen.errors import BudgetNotMet, OutOfResources, RecipeError
 from smidgen.export.runnable import gguf_of
-from smidgen.models.files import require_free
+from smidgen.models.files import projector_beside, require_free
 from smidgen.progress import Event, Progress
-from smidgen.recipe import handover, receipt
+from smidgen.recipe import handover, receipt, seeing
 from smidgen.recipe.budget import Budget
+from smidgen.recipe.gathering import WINDOW_LENGTH
 from smidgen.recipe.journal import Journal
 from smidgen.recipe.materials import Materials
-from smidgen.recipe.planner import Planner
+from smidgen.recipe.planner import Before, Planner
 from smidgen.recipe.proof import Proof, prove
 from smidgen.recipe.quantities import format_size
 from smidgen.recipe.recipe import Recipe, Step
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from smidgen.models.model import Model
     from smidgen.models.sources import LocalModel
 
-WINDOW_LENGTH = 512
 MOST_WINDOWS, FEWEST_WINDOWS = 48, 8
 SECONDS_PER_WINDOW = 8.0
 """About what one calibration window costs through all passes, relative to a budget of time."""
@@ -89,6 +89,7 @@ class Order:
         threads: Threads of the arithmetic.
         offline: Take only what is on this machine.
         max_memory: Bytes of memory to stay within; what is free where None.
+        images: A folder of images, by which what reads images is stored in fewer bits; None leaves it as it is.
     """
 
     source: str
@@ -97,6 +98,7 @@ class Order:
     threads: int = 1
     offline: bool = False
     max_memory: int | None = None
+    images: str | None = None
 
 
 class Job:
@@ -136,12 +138,15 @@ class Job:
         store = Store()
         self.local: LocalModel = fetch(parse(order.source, store), store, offline=order.offline, progress=progress)
         self._check_recipe(recipe, texts.calibration.sha256)
+        seeing.require(self.local, order.images, recipe)
         self._require_resources(self.local.bytes)
         source = load_local(self.local, progress=progress)
         windows = recipe.windows if recipe else journal.decide("calibration windows", self._windows)
         length = recipe.length if recipe else min(WINDOW_LENGTH, source.anatomy.context_length)
         kept = self.work / "own_text.json"
         self.materials = Materials(source, texts, windows, length, order.seed, order.threads, kept, progress)
+        for images in seeing.folders(order.images, recipe):
+            self.materials.tiles(images)
         self.runner = Runner(self.materials, self.work / "steps", progress)
         self.proof = Proof(self.materials, gguf_of(self.local, store, progress=progress), progress)
 
@@ -183,13 +188,36 @@ class Job:
         parameters = size * 8 // 5 if quantised else size // 2
         return {"memory": parameters * 4 * 3 + 1_500_000_000, "disk": parameters * 4 * 3}
 
-    def planner(self) -> Planner:
-        """Return the planner of this run."""
-        return Planner(self.budget, self.materials, self.journal, self.runner, self.progress)
+    def planner(self, before: Before) -> Planner:
+        """Return the planner of this run, for what follows after what is done first."""
+        return Planner(self.budget, self.materials, self.journal, self.runner, self.progress, before)
+
+    @cached_property
+    def _before(self) -> Before:
+        """What is done to what reads images before the rest is planned, and what it then takes of the size."""
+        images, decided = self.order.images, []
+        if images is not None:
+            because = "8 bits, rounded going by the images, change what a tower sees least for half of its bytes"
+            chosen = partial(seeing.plan, self.materials.source, images)
+            decided = self.journal.decide("what reads images", chosen, because=because)
+        steps = tuple(map(Step.of, decided))
+        model = self.runner.run(steps)[0] if steps else self.materials.source
+        size = seeing.write(model, self.local, self._result)
+        if self.budget.fit is not None and size >= self.budget.fit:
+            raise BudgetNotMet(
+                f"What reads images takes {format_size(size)} of the {format_size(self.budget.fit)} allowed.",
+                remedy="Allow more, give --images FOLDER to store it in 8 bits going by these images, or prune it "
+                "first: smidgen prune --images FOLDER.",
+            )
+        return Before(steps, size)
+
+    @property
+    def _result(self) -> Path:
+        return self.work / "result.gguf"
 
     def make(self) -> Outcome:
         """Plan, run, measure, and plan again while a limit is missed and time is left."""
-        planner = self.planner()
+        planner = self.planner(self._before)
         measured = self.journal.decide("source speed", self._source_speed)
         windows = self.journal.decide("measured windows", lambda: self.proof.windows(self.budget.within))
         reserve = self.proof.seconds(windows)
@@ -212,7 +240,7 @@ class Job:
 
     def _reached(self, path: Path) -> dict[str, Any]:
         speed = self.proof.speed(path) if self.budget.speed is not None else None
-        return {"bytes": path.stat().st_size, "tg128": None if speed is None else speed["tg128"]["mean"]}
+        return {"bytes": receipt.size_of(path), "tg128": None if speed is None else speed["tg128"]["mean"]}
 
     def _next_target(self, target: int, reached: Mapping[str, Any]) -> int:
         """Return the bytes to aim at next, or 0 when nothing was missed or no time is left."""
@@ -221,33 +249,36 @@ class Job:
         if self.budget.fit is not None and reached["bytes"] > self.budget.fit:
             return target - (int(reached["bytes"]) - self.budget.fit)
         if self.budget.speed is not None and reached["tg128"] < self.budget.speed and not out_of_time:
-            return int(reached["bytes"] * reached["tg128"] / self.budget.speed * 0.98)
+            return int((reached["bytes"] - self._before.bytes) * reached["tg128"] / self.budget.speed * 0.98)
         return 0
 
     def apply(self, recipe: Recipe) -> Outcome:
         """Run the recipe's steps and measure the result."""
         windows = self.journal.decide("measured windows", lambda: self.proof.windows(None))
-        model, _ = self.runner.run(recipe.steps)
+        steps = seeing.sealed(recipe.steps)
+        model, _ = self.runner.run(steps)
         path = self._write(model)
         self.journal.decide("attempt 1: reached", lambda: self._reached(path))
-        return self._hand_over(list(recipe.steps), model, path, {}, windows)
+        return self._hand_over(steps, model, path, {}, windows)
 
     def draft(self) -> Outcome:
         """Make a small model that guesses ahead for the source, and measure how often it is right."""
         from smidgen.recipe.drafting import measure_guesses
 
         windows = self.journal.decide("measured windows", lambda: self.proof.windows(self.budget.within))
-        steps = self.planner().draft(self.proof.seconds(windows))
+        steps = self.planner(Before()).draft(self.proof.seconds(windows))
         model, _ = self.runner.run(steps)
-        path = self._write(model)
+        path = self._write(model, eyes=False)
         self.journal.decide("attempt 1: reached", partial(self._reached, path))
         return self._hand_over(steps, model, path, {}, windows, more=partial(measure_guesses, self.proof, self.local))
 
-    def _write(self, model: Model) -> Path:
+    def _write(self, model: Model, *, eyes: bool = True) -> Path:
         from smidgen.export import gguf
 
-        path = self.work / "result.gguf"
+        path = self._result
         gguf.write(model, path, progress=self.progress)
+        if eyes:
+            seeing.write(model, self.local, path)
         return path
 
     def _hand_over(
@@ -282,30 +313,34 @@ class Job:
             "steps": [record.to_dict() for record in records],
             "seconds": round(self.journal.elapsed, 1),
         }
+        content |= seeing.described(self.folder / handover.MODEL, steps)
         content |= {} if more is None else more(self.folder / handover.MODEL)
         handover.write_papers(self.folder, model, recipe, content, self.local.files)
         self.journal.decide("finished", lambda: True)
         shutil.rmtree(self.work / "steps", ignore_errors=True)
-        for scratch in ("result.gguf", "own_text.json"):
-            (self.work / scratch).unlink(missing_ok=True)
+        for scratch in (path, projector_beside(path), self.work / "own_text.json"):
+            scratch.unlink(missing_ok=True)
         return Outcome(self.folder, content, receipt.verdict(content["met"]))
 
     def _before_storing(self, steps: Sequence[Step]) -> Model | None:
-        stored = [number for number, step in enumerate(steps) if step.operation == "quantize"]
+        stored = [number for number, step in enumerate(steps) if step.operation == "quantize" and step.images is None]
         cut = list(steps[: stored[0]]) if stored else list(steps)
         return self.runner.run(cut)[0] if cut else None
 
     def forecast(self, out: Path) -> Forecast:
         """Say what `make` would do."""
         self.progress(Event("planning"))
-        planner, needs = self.planner(), self.needs(self.local.bytes)
+        planner, needs = self.planner(self._before), self.needs(self.local.bytes)
         require_free(out, needs["disk"])
         target = planner.target(self._source_speed(), self.proof.source.stat().st_size)
         decided = planner.choose_shape(target)
         sentences = planner.describe(decided, self.proof.seconds(self.proof.windows(self.budget.within)))
         return Forecast(
             steps=sentences,
-            predicted={"bytes": target, "kl_mean": decided["structural"] + decided["quantization"]},
+            predicted={
+                "bytes": target + self._before.bytes,
+                "kl_mean": decided["structural"] + decided["quantization"],
+            },
             mixes=decided["mixes"],
             seconds=self.budget.within or planner.seconds_without_clock(decided),
             memory_bytes=needs["memory"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smidgen import machine
 from smidgen.progress import Progress, silent
-from smidgen.recipe import receipt
+from smidgen.recipe import eyes, receipt
 from smidgen.recipe.budget import Budget
 from smidgen.recipe.job import Forecast, Job, Order, Outcome
 from smidgen.recipe.journal import Journal
@@ -23,6 +24,7 @@ def make(
     speed: str | float | None = None,
     keep: str | float | None = None,
     data: str | None = None,
+    images: str | None = None,
     within: str | float | None = None,
     out: str | Path,
     seed: int = 0,
@@ -42,6 +44,8 @@ def make(
         speed: Least generation speed on this machine, "20tok/s".
         keep: Least share of tokens whose top choice stays, "95%".
         data: Your text, for calibration and measurement.
+        images: A folder of images such as the model is to read, for a model that sees: what reads them is then stored
+            in 8 bits going by them, and else as it is. Its bytes count towards ``fit`` either way.
         within: Time allowed, "4m".
         out: Folder to write.
         seed: Of everything random.
@@ -61,9 +65,10 @@ def make(
         outcome = smidgen.make("smollm2:135m", fit="80MB", within="4m", out="small")
         print(outcome.receipt["quality"][0]["kl_mean"])
     """
-    settings: dict[str, Any] = {"threads": threads, "offline": offline, "max_memory": max_memory}
+    settings: dict[str, Any] = {"threads": threads, "offline": offline, "max_memory": max_memory, "images": images}
     budget, order = _asked(source, fit=fit, speed=speed, keep=keep, within=within, data=data, seed=seed, **settings)
     identity = {"source": source, "data": data, "seed": seed, "threads": order.threads, "budget": budget.to_dict()}
+    identity |= {"images": eyes.digest(images)} if images is not None else {}
     with run_folder(Path(out), identity, fresh) as (folder, journal):
         finished = finished_in(folder, journal)
         if finished:
@@ -131,6 +136,7 @@ def _asked(
     source: str,
     *,
     data: str | None = None,
+    images: str | None = None,
     seed: int = 0,
     threads: int | None = None,
     offline: bool = False,
@@ -140,7 +146,7 @@ def _asked(
     """Divide what a job is asked for into what the result may cost and what it is made from."""
     budget = Budget.parse(**limits)
     settings: dict[str, Any] = {"threads": threads, "offline": offline, "max_memory": max_memory}
-    return budget, order_of(source, data=data, seed=seed, **settings)
+    return budget, replace(order_of(source, data=data, seed=seed, **settings), images=images)
 
 
 def order_of(

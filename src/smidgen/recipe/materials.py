@@ -46,6 +46,7 @@ class Materials:
     kept: Path | None = None
     progress: Progress = field(default=silent, repr=False, compare=False)
     _probed: list[Sensitivity] = field(default_factory=list, repr=False, compare=False)
+    _seen: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def calibration(self, model: Model) -> torch.Tensor:
         """Cut the calibration windows with a model's own tokenizer, int64 ``[windows, length]``.
@@ -89,6 +90,19 @@ class Materials:
         from smidgen.data.split import split
 
         return split(self.texts.calibration, held_out_share=WATCHED_SHARE, seed=self.seed, minimum=WATCHED_CHARACTERS)
+
+    def tiles(self, images: str) -> torch.Tensor:
+        """Cut the images of a folder into tiles as the source's tower reads them, as many as there are windows, once.
+
+        Raises:
+            Unsupported: The source reads no images.
+            InvalidInput: There are none, or one cannot be read.
+        """
+        from smidgen.recipe import eyes
+
+        if images not in self._seen:
+            self._seen[images] = eyes.tiles(self.source, images, most=self.windows, progress=self.progress)
+        return self._seen[images]
 
     def token_use(self, model: Model) -> torch.Tensor:
         """Count how often the calibration text uses each token."""

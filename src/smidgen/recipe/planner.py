@@ -115,6 +115,19 @@ class Probed:
         return Allocation(formats, {name: round(choice.damage, 7) for name, choice in chosen.items()}, size)
 
 
+@dataclass(frozen=True)
+class Before:
+    """What is done before anything is planned, and what it leaves of a size.
+
+    Attributes:
+        steps: Steps that are done first: those to what reads images.
+        bytes: What the file that reads images takes of the size allowed.
+    """
+
+    steps: tuple[Step, ...] = ()
+    bytes: int = 0
+
+
 class Planner:
     """Turns a budget into steps, every decision written before it is followed.
 
@@ -124,13 +137,20 @@ class Planner:
         journal: The plan.
         runner: Runs the steps.
         progress: Receives reports.
+        before: What is done first, and what it takes of the size allowed.
     """
 
     def __init__(
-        self, budget: Budget, materials: Materials, journal: Journal, runner: Runner, progress: Progress
+        self,
+        budget: Budget,
+        materials: Materials,
+        journal: Journal,
+        runner: Runner,
+        progress: Progress,
+        before: Before,
     ) -> None:
         self.budget, self.materials, self.journal = budget, materials, journal
-        self.runner, self.progress = runner, progress
+        self.runner, self.progress, self.before = runner, progress, before
         self.source = Probed(materials.source, materials, progress)
 
     @property
@@ -139,7 +159,7 @@ class Planner:
         return Shape.of(self.materials.source.anatomy)
 
     def target(self, speed: float | None, source_bytes: int) -> int:
-        """Return the bytes to aim at: what ``fit`` allows, and what the asked speed allows.
+        """Return the bytes to aim at: what ``fit`` allows beside what reads images, and what the asked speed allows.
 
         Generation reads every weight for every token, so its speed goes with the inverse of the bytes.
 
@@ -147,7 +167,7 @@ class Planner:
             speed: Measured generation speed of the source in tokens per second; None when it is not limited.
             source_bytes: Bytes of the file it was measured on.
         """
-        limits = [] if self.budget.fit is None else [self.budget.fit]
+        limits = [] if self.budget.fit is None else [self.budget.fit - self.before.bytes]
         if self.budget.speed is not None and speed is not None:
             limits.append(int(source_bytes * speed / self.budget.speed * SAFETY))
         return min(limits)
@@ -168,12 +188,13 @@ class Planner:
             f"{name}: shape", lambda: self.choose_shape(target), because=f"aiming at {format_size(target)}"
         )
         shape = Shape(**decided["shape"])
-        steps = shape.steps(self.whole)
-        if steps:
+        cuts = shape.steps(self.whole)
+        steps = [*self.before.steps, *cuts]
+        if cuts:
             storing = decided["probing_seconds"] * (STORING + STORING_PER_WINDOW * self.materials.windows)
             steps += self._healing(f"{name}: healing", steps, reserve + storing)
         model, _ = self.runner.run(steps)
-        probed = Probed(model, self.materials, self.progress, source=self.source) if steps else self.source
+        probed = Probed(model, self.materials, self.progress, source=self.source) if cuts else self.source
         allocation = self.journal.decide(
             f"{name}: formats", lambda: self._allocation(probed, target), because="least predicted damage that fits"
         )
@@ -181,7 +202,7 @@ class Planner:
         steps += self._tuning(f"{name}: tuning", steps, reserve)
         model, _ = self.runner.run(steps)
         predicted = {
-            "bytes": allocation["bytes"],
+            "bytes": allocation["bytes"] + self.before.bytes,
             "kl_mean": round(decided["structural"] + sum(allocation["damage"].values()), 5),
             "structural": decided["structural"],
             "quantization": round(sum(allocation["damage"].values()), 5),
@@ -210,7 +231,8 @@ class Planner:
         allocation = probed.allocation(target)
         if allocation is None:
             least = smallest_bytes(probed.table) + probed.overhead
-            raise BudgetNotMet(f"The cut model needs {format_size(least)}, more than {format_size(target)}.")
+            needed, allowed = (format_size(size + self.before.bytes) for size in (least, target))
+            raise BudgetNotMet(f"The cut model needs {needed}, more than {allowed}.")
         return allocation.to_dict()
 
     def choose_shape(self, target: int) -> dict[str, Any]:
@@ -225,10 +247,13 @@ class Planner:
         probing = time.monotonic() - started
         smallest, least = smallest_file(probed.model, table, probed.overhead)
         if smallest > target:
+            beside = self.before.bytes
+            eyes = f", and {format_size(beside)} for what reads images" if beside else ""
             raise BudgetNotMet(
-                f"{format_size(target)} cannot be reached from {materials.source.lineage.origin.name}: the smallest "
-                f"file smidgen makes of it is {format_size(smallest)} ({least.describe(self.whole)}, lowest formats).",
-                remedy=f"Allow at least {format_size(smallest * 1.01)}, where little would be kept, "
+                f"{format_size(target + beside)} cannot be reached from {materials.source.lineage.origin.name}: the "
+                f"smallest file smidgen makes of it is {format_size(smallest + beside)} "
+                f"({least.describe(self.whole)}, lowest formats{eyes}).",
+                remedy=f"Allow at least {format_size((smallest + beside) * 1.01)}, where little would be kept, "
                 "or start from a smaller model.",
             )
         calibration = materials.calibration(probed.model)
@@ -258,7 +283,7 @@ class Planner:
             proving: Seconds for measuring the result.
         """
         shape = Shape(**decided["shape"])
-        sentences = []
+        sentences = [f"Store what reads images as {step.parameters['default']}." for step in self.before.steps]
         if shape != self.whole:
             sentences.append(f"Cut to {shape.describe(self.whole)} (KL {decided['structural']:.3f} before healing).")
             sentences.append("Heal by distillation from the source, as long as the time allows.")

@@ -12,7 +12,7 @@ from smidgen import formats, machine
 from smidgen.errors import DamagedFile, ReferenceNotFound
 from smidgen.models import uneven_gguf
 from smidgen.models.checkpoint import gguf
-from smidgen.models.files import sha256_of
+from smidgen.models.files import projector_beside, sha256_of
 from smidgen.models.gguf_weights import stored_weights
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def describe_source(model: Model) -> dict[str, Any]:
 def describe_file(path: Path, model: Model, damage: Mapping[str, float]) -> dict[str, Any]:
     """Return ``result``, ``parts`` and ``tensors`` of a finished file, read back from it.
 
+    Its bytes are those of both files where another reads images for it; bits per weight are those of the file alone.
+
     Args:
         path: The GGUF.
         model: The model it was written from.
@@ -101,13 +103,25 @@ def describe_file(path: Path, model: Model, damage: Mapping[str, float]) -> dict
             )
     total = path.stat().st_size
     parts["tokenizer and header"] = total - sum(parts.values())
+    if seeing := _seeing_bytes(path):
+        parts["vision"] = seeing
     result = {
-        "bytes": total,
+        "bytes": total + seeing,
         "parameters": model.parameter_count(),
         "bits_per_weight": round(total * 8 / weights, 4),
         "sha256": sha256_of(path),
     }
     return {"result": result, "parts": dict(parts), "tensors": tensors}
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a model's file and of what it reads images with, where that lies beside it."""
+    return path.stat().st_size + _seeing_bytes(path)
+
+
+def _seeing_bytes(path: Path) -> int:
+    beside = projector_beside(path)
+    return beside.stat().st_size if beside.is_file() else 0
 
 
 def parts_of_source(path: Path, model: Model) -> dict[str, int]:

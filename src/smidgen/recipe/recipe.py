@@ -13,6 +13,8 @@ from smidgen.errors import DamagedFile, RecipeError, ReferenceNotFound, SmidgenE
 
 FORMAT = 1
 FIELDS = {"format", "source", "sha256", "data", "data_sha256", "windows", "length", "seed", "threads", "steps"}
+STEP_FIELDS = ("operation", "images", "images_sha256")
+"""Entries of a step that are not parameters of its operation."""
 
 
 class Operation(Protocol):
@@ -33,10 +35,26 @@ def operations() -> dict[str, type[Any]]:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation with its parameters."""
+    """One operation with its parameters.
+
+    Attributes:
+        operation: Its name.
+        parameters: What it is told.
+        images: A folder of images; what reads images is then shrunk or healed going by them, and the language model
+            stays.
+        images_sha256: Digest of these images; None leaves it open.
+    """
 
     operation: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    images: str | None = None
+    images_sha256: str | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Step:
+        """Read what `to_dict` returns."""
+        own = {name: entry[name] for name in STEP_FIELDS if name in entry}
+        return cls(parameters={name: value for name, value in entry.items() if name not in STEP_FIELDS}, **own)
 
     def build(self) -> Any:
         """Make the operation.
@@ -46,6 +64,8 @@ class Step:
             InvalidInput: The parameters do not go together.
             ReferenceNotFound: A parameter names what does not exist.
         """
+        from smidgen.recipe import eyes
+
         known = operations()
         if self.operation not in known:
             raise RecipeError([str(ReferenceNotFound.among("operation", self.operation, known))])
@@ -59,11 +79,13 @@ class Step:
                 problems.append(f"{self.operation} needs {name!r}.")
         if problems:
             raise RecipeError(problems)
-        return kind(**values)
+        return kind(**values) if self.images is None else eyes.operation(kind, values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, the operation first."""
-        return {"operation": self.operation, **self.parameters}
+        own = {"images": self.images, "images_sha256": self.images_sha256}
+        told = {name: value for name, value in own.items() if value is not None}
+        return {"operation": self.operation, **told, **self.parameters}
 
 
 def _unfit(operation: str, kind: type[Any], values: Mapping[str, Any]) -> list[str]:
@@ -146,12 +168,15 @@ class Recipe:
         problems = _problems(content)
         if problems:
             raise RecipeError([f"{path}: {problem}" for problem in problems])
-        steps = tuple(
-            Step(entry["operation"], {name: value for name, value in entry.items() if name != "operation"})
-            for entry in content["steps"]
-        )
+        steps = tuple(map(Step.of, content["steps"]))
         values = {name: value for name, value in content.items() if name not in ("format", "steps")}
         return cls(steps=steps, **values)
+
+
+def _unlike_a_digest(name: str, value: Any) -> list[str]:
+    if value is None or (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+        return []
+    return [f"{name!r} must be 64 hexadecimal digits, not {value!r}; leave it out to leave it open."]
 
 
 def _problems(content: Mapping[str, Any]) -> list[str]:
@@ -170,9 +195,7 @@ def _problems(content: Mapping[str, Any]) -> list[str]:
     if not isinstance(content.get("data"), str | None):
         problems.append(f"'data' must name a text, not {content['data']!r}.")
     for name in ("sha256", "data_sha256"):
-        value = content.get(name)
-        if value is not None and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
-            problems.append(f"{name!r} must be 64 hexadecimal digits, not {value!r}; leave it out to leave it open.")
+        problems += _unlike_a_digest(name, content.get(name))
     steps = content.get("steps")
     if not isinstance(steps, list) or not steps:
         return [*problems, "'steps' must list at least one step."]
@@ -180,8 +203,11 @@ def _problems(content: Mapping[str, Any]) -> list[str]:
         if not isinstance(entry, dict) or not isinstance(entry.get("operation"), str):
             problems.append(f"step {number} has no 'operation': name one of {', '.join(sorted(operations()))}.")
             continue
+        if not isinstance(entry.get("images"), str | None):
+            problems.append(f"step {number}: 'images' must name a folder of images, not {entry['images']!r}.")
+        problems += [f"step {number}: {each}" for each in _unlike_a_digest("images_sha256", entry.get("images_sha256"))]
         try:
-            Step(entry["operation"], {name: value for name, value in entry.items() if name != "operation"}).build()
+            Step.of(entry).build()
         except RecipeError as error:
             problems += [f"step {number}: {problem}" for problem in error.problems]
         except SmidgenError as error:

@@ -16,7 +16,7 @@ from smidgen.export.gguf import require_writable
 from smidgen.models.files import atomic_write
 from smidgen.models.model import Model
 from smidgen.progress import Event, Progress
-from smidgen.recipe import snapshot
+from smidgen.recipe import eyes, snapshot
 from smidgen.recipe.materials import Materials
 from smidgen.recipe.recipe import Step
 
@@ -33,6 +33,8 @@ class Done:
         key: Hash of the step, of everything before it and of the code.
         seconds: How long it took.
         curves: What training recorded, where it trained.
+        images: The images that what reads images was shrunk or healed by; None for a step of the language model.
+        images_sha256: Their digest.
     """
 
     operation: str
@@ -40,10 +42,12 @@ class Done:
     key: str
     seconds: float
     curves: dict[str, Any] | None = None
+    images: str | None = None
+    images_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return asdict(self)
+        """Return plain data for JSON; steps of the language model say nothing of images."""
+        return {name: value for name, value in asdict(self).items() if "images" not in name or value is not None}
 
 
 @cache
@@ -76,7 +80,7 @@ class Runner:
         Raises:
             Unsupported: A step makes blocks differ, and llama.cpp could not run the result.
         """
-        cuts = [step.build() for step in steps if step.operation == "prune"]
+        cuts = [step.build() for step in steps if step.operation == "prune" and step.images is None]
         require_writable(self.materials.source.family, uneven=any(cut.makes_uneven for cut in cuts))
         keys = self._keys(steps)
         done = [self._record(key) for key in keys]
@@ -92,7 +96,8 @@ class Runner:
         state = json.dumps({"code": code_version(), **self.materials.identity()}, sort_keys=True)
         keys = []
         for step in steps:
-            content = json.dumps([state, step.operation, dict(step.parameters)], sort_keys=True)
+            seen = [] if step.images is None else [step.images_sha256 or eyes.digest(step.images)]
+            content = json.dumps([state, step.operation, dict(step.parameters), *seen], sort_keys=True)
             state = hashlib.sha256(content.encode()).hexdigest()
             keys.append(state)
         return keys
@@ -120,7 +125,9 @@ class Runner:
         place.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         result, curves = self._apply(step, model, place / "checkpoints")
-        record = Done(step.operation, dict(step.parameters), key, round(time.monotonic() - started, 3), curves)
+        seconds = round(time.monotonic() - started, 3)
+        digest = step.images_sha256
+        record = Done(step.operation, dict(step.parameters), key, seconds, curves, step.images, digest)
         snapshot.save(result, place / "model")
         atomic_write(place / "done.json", json.dumps(record.to_dict()))
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
@@ -129,6 +136,8 @@ class Runner:
 
     def _apply(self, step: Step, model: Model, checkpoints: Path) -> tuple[Model, dict[str, Any] | None]:
         operation, materials = step.build(), self.materials
+        if step.images is not None:
+            return self._see(step, operation, model, checkpoints)
         if step.operation == "distill":
             training, watched = materials.healing(model)
             outcome = operation.run(
@@ -145,3 +154,13 @@ class Runner:
         elif operation.needs_sensitivity(model):
             extra["sensitivity"] = materials.sensitivity(self.progress)
         return operation.apply(model, calibration, progress=self.progress, **extra), None
+
+    def _see(self, step: Step, operation: Any, model: Model, checkpoints: Path) -> tuple[Model, dict[str, Any] | None]:
+        """Do a step to what reads images."""
+        assert step.images is not None
+        tiles, progress = self.materials.tiles(step.images), self.progress
+        if step.operation != "distill":
+            return eyes.shrunk(model, operation, tiles, progress=progress), None
+        source = self.materials.source
+        healed, outcome = eyes.taught(model, source, operation, tiles, checkpoints=checkpoints, progress=progress)
+        return healed, outcome.curves

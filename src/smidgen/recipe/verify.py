@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.export.runnable import gguf_of
-from smidgen.models.files import sha256_of
+from smidgen.models.files import projector_beside, sha256_of
 from smidgen.progress import Event, Progress, silent
 from smidgen.recipe import handover, receipt, shortcomings
 
@@ -76,12 +76,26 @@ def verify(
     checks: list[dict[str, Any]] = [
         {"name": "sha256", "receipt": expected, "measured": digest, "tolerance": None, "ok": digest == expected}
     ]
+    checks += _vision(result, content)
     source = _source(content, offline, progress)
     for written in content["quality"]:
         checks += _again(place, source, result, written, content["machine"]["threads"], progress)
     checks += _shortcomings(place, content, offline, progress)
     timed, notes = _speed(result, content, progress) if speed else ([], ())
     return Verification(place, checks + timed, notes)
+
+
+def _vision(result: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Check the digest of what reads images, where the receipt has it."""
+    written = content.get("vision")
+    if not written:
+        return []
+    path = projector_beside(result)
+    if not path.is_file():
+        raise ReferenceNotFound(f"{path.parent} holds no {path.name}, with which the model reads images.")
+    digest, expected = sha256_of(path), written["sha256"]
+    check = {"name": f"{path.name}: sha256", "receipt": expected, "measured": digest, "tolerance": None}
+    return [check | {"ok": digest == expected}]
 
 
 def _source(content: Mapping[str, Any], offline: bool, progress: Progress) -> Path:

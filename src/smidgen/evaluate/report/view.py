@@ -13,7 +13,7 @@ from smidgen.evaluate.report.costs import losses
 from smidgen.evaluate.report.setting import commands, machine_rows
 
 _INTERVAL = 1.96  # standard errors to each side of a 95% interval
-_PARTS = ("embedding", "attention", "mlp", "head", "other")
+_PARTS = ("embedding", "attention", "mlp", "head", "other", "vision")
 
 
 @dataclass(frozen=True)

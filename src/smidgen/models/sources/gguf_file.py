@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smidgen.errors import DamagedFile
-from smidgen.models.files import open_for_reading, sha256_of
+from smidgen.models.files import open_for_reading, projector_beside, sha256_of
 from smidgen.models.reference import GGUF_MAGIC
 from smidgen.models.sources import LocalModel, _layout
 from smidgen.progress import Progress
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class GgufFile:
     """Reads one GGUF file; never writes to it.
 
-    A model card beside it that states a licence or a base model is taken for its own, with the licence texts.
+    A model card beside it that states a licence or a base model is taken for its own, with the licence texts, and so
+    is ``mmproj-NAME.gguf`` beside ``NAME.gguf``, with which the model reads images.
     """
 
     def fetch(self, reference: Reference, store: Store, *, offline: bool, progress: Progress) -> LocalModel:
@@ -48,13 +49,21 @@ class GgufFile:
             licence=licence,
             base_model=base_model,
             files=documents,
-            facts={"source": str(path)},
+            facts={"source": str(path), **_seeing(path)},
         )
 
     def files(self, model: LocalModel) -> dict[str, Path]:
         """Return the file and the documents beside it."""
         name = model.path.name if model.path.suffix.lower() == ".gguf" else f"{model.path.name}.gguf"
-        return {name: model.path, **{document.name: document for document in model.files}}
+        beside = {each: model.path.with_name(each) for each in model.facts.get("projectors", ())}
+        return {name: model.path, **beside, **{document.name: document for document in model.files}}
+
+
+def _seeing(path: Path) -> dict[str, object]:
+    """Return the facts of a model beside which lies what it reads images with."""
+    beside = projector_beside(path)
+    is_named = path.suffix.lower() == ".gguf" and beside.is_file()
+    return {"weights": path.name, "projectors": [beside.name]} if is_named else {}
 
 
 def _documents(folder: Path) -> tuple[tuple[Path, ...], dict[str, object]]:

@@ -53,17 +53,10 @@ def read(folder: Path, published: Mapping[str, Any], family: SeeingFamily, dtype
         DamagedFile: Weights are missing, too many, or do not fit the configuration.
         Unsupported: The language model is of no known family.
     """
-    from huggingface_hub.errors import StrictDataclassError
-
     from smidgen.models import families
     from smidgen.models.load import build_module
 
-    try:
-        config = family.language_config(published)
-        eyes = _built(family, published, config)
-    except (StrictDataclassError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        reason = str(error).strip().rpartition("\n")[2]
-        raise DamagedFile(f"{folder / 'config.json'} cannot be: {reason}", remedy=_AGAIN) from error
+    config, eyes = _empty(folder, published, family)
     state, own = family.divided(published, _weights(folder, dtype))
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     module = build_module(config, state, folder)
@@ -77,6 +70,31 @@ def read(folder: Path, published: Mapping[str, Any], family: SeeingFamily, dtype
     lineage = Lineage.read(record) if record.is_file() else Lineage(Origin(str(folder), "", stored, count))
     language = families.for_architecture(type(module).__name__)
     return Model(module, read_tokenizer(folder), language, lineage, vision=vision)
+
+
+def outlined(folder: Path) -> Vision | None:
+    """Return what a folder's model reads images with, without its weights; None where it reads none.
+
+    Args:
+        folder: Where it lies, under its published names or as `write_beside` wrote it.
+
+    Raises:
+        DamagedFile: What the folder says of it cannot be.
+        Unsupported: It is of no known family, or asks for what its family does not have.
+    """
+    from smidgen.models import families
+
+    path = folder / BESIDE
+    if path.is_file():
+        described = _described(path)
+        family: Any = families.for_architecture(described["family"])
+        published = described["config"]
+    else:
+        published = read_config(folder)
+        family = families.seeing(published)
+        if family is None:
+            return None
+    return Vision(family, _empty(folder, published, family)[1], published)
 
 
 def write(model: Model, folder: Path, dtype: torch.dtype) -> None:
@@ -141,7 +159,7 @@ def read_beside(folder: Path, dtype: torch.dtype, *, hold: bool = False) -> Visi
     Raises:
         DamagedFile: It cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from smidgen import formats
@@ -150,9 +168,8 @@ def read_beside(folder: Path, dtype: torch.dtype, *, hold: bool = False) -> Visi
     path = folder / BESIDE
     if not path.is_file():
         return None
+    described = _described(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            described = json.loads((file.metadata() or {})[KEY])
         state, stored = load_file(path), {}
         family: Any = families.for_architecture(described["family"])
         for name, (number_format, rows, columns) in described["packed"].items():
@@ -166,6 +183,30 @@ def read_beside(folder: Path, dtype: torch.dtype, *, hold: bool = False) -> Visi
     if hold:
         packed.hold(module, stored)
     return Vision(family, module.eval(), published, stored)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return what `write_beside` wrote beside the weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {})[KEY])
+        return {name: found[name] for name in ("family", "config", "packed")}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}.", remedy="Make it again.") from error
+
+
+def _empty(folder: Path, published: Mapping[str, Any], family: SeeingFamily) -> tuple[Any, Any]:
+    """Return the configuration of the language model, and the eyes without weights."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        config = family.language_config(published)
+        return config, _built(family, published, config)
+    except (StrictDataclassError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        reason = str(error).strip().rpartition("\n")[2]
+        raise DamagedFile(f"{folder / 'config.json'} cannot be: {reason}", remedy=_AGAIN) from error
 
 
 def _built(family: SeeingFamily, published: Mapping[str, Any], config: Any) -> Any:

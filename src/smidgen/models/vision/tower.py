@@ -15,11 +15,11 @@ from smidgen.errors import Unsupported
 from smidgen.models import uneven
 from smidgen.models.anatomy import Anatomy, Site
 from smidgen.models.families import NO_LANGUAGE, Family
-from smidgen.models.lineage import Lineage
+from smidgen.models.lineage import EYES, PART, Lineage
 from smidgen.models.model import Model, PackedTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import torch
     from PIL.Image import Image
@@ -117,7 +117,7 @@ def taken(model: Model) -> Model:
     there = set(module.state_dict())
     packed = {f"{INNER}{name}": stored for name, stored in _own(vision).items() if f"{INNER}{name}" in there}
     family = TowerFamily(vision.family)
-    return Model(module.eval(), model.tokenizer, family, Lineage(model.lineage.origin), packed)
+    return Model(module.eval(), model.tokenizer, family, _history(model.lineage), packed)
 
 
 def put_back(model: Model, tower: Model) -> Model:
@@ -136,12 +136,20 @@ def put_back(model: Model, tower: Model) -> Model:
     setattr(module.get_submodule(parent), name, tower.module.tower.requires_grad_(False))
     packed = {name: stored for name, stored in vision.packed.items() if name not in _names(vision)}
     packed |= {f"{vision.family.tower}.{key.removeprefix(INNER)}": stored for key, stored in tower.packed.items()}
-    steps = tuple(replace(step, parameters=step.parameters | {"part": "vision"}) for step in tower.lineage.steps)
+    new = tower.lineage.steps[len(_history(model.lineage).steps) :]
+    steps = tuple(replace(step, parameters=step.parameters | {PART: EYES}) for step in new)
     lineage = replace(model.lineage, steps=(*model.lineage.steps, *steps))
     return replace(model, vision=replace(vision, module=module, packed=packed), lineage=lineage)
 
 
-def windows(model: Model, images: Sequence[Image], most: int) -> torch.Tensor:
+def _history(lineage: Lineage) -> Lineage:
+    """Return what was done to the tower so far, as the lineage of a model of its own."""
+    mine = [step for step in lineage.steps if step.parameters.get(PART) == EYES]
+    own = [{name: value for name, value in step.parameters.items() if name != PART} for step in mine]
+    return Lineage(lineage.origin, tuple(replace(step, parameters=told) for step, told in zip(mine, own, strict=True)))
+
+
+def windows(model: Model, images: Iterable[Image], most: int) -> torch.Tensor:
     """Return the tiles of some images as a tower reads them, int64 ``[tiles, 3·side²]``.
 
     Args:
@@ -155,11 +163,11 @@ def windows(model: Model, images: Sequence[Image], most: int) -> torch.Tensor:
     count = 0
     mean, deviation = (torch.tensor(each)[:, None, None] for each in (vision.family.mean, vision.family.deviation))
     for image in images:
-        if count >= most:
-            break
         pixels = vision.family.picture(vision, image).pixels
         tiles.append(((pixels * deviation + mean) * 255).round().clamp(0, 255).long().flatten(1))
         count += len(pixels)
+        if count >= most:
+            break
     return torch.cat(tiles)[:most]
 
 

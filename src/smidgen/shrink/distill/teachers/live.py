@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smidgen.shrink.distill._slopes import Head, by_embedding, slopes_at
@@ -58,20 +59,35 @@ class LiveAnswering(Answering):
     """The open teacher."""
 
     def __init__(self, lesson: Lesson) -> None:
+        self.lesson, self.body = lesson, lesson.teacher.module.base_model
+        self.device: torch.device = lesson.teacher.device
+
+    @cached_property
+    def columns(self) -> torch.Tensor | None:
+        """The place of each of the teacher's tokens among the shared ones; None where all are shared."""
         import torch
 
-        teacher, rows = lesson.teacher, lesson.vocabulary.rows()
-        head = teacher.module.get_submodule(teacher.anatomy.head)
-        self.lesson, self.body = lesson, teacher.module.base_model
-        self.device: torch.device = head.weight.device
-        weight, bias = head.weight.detach(), None if head.bias is None else head.bias.detach()
-        self.columns = None
+        rows = self.lesson.vocabulary.rows()
+        if rows is None:
+            return None
+        columns = torch.full((len(self._matrix.weight),), -1, device=self.device)
+        columns[rows.to(self.device)] = torch.arange(len(rows), device=self.device)
+        return columns
+
+    @cached_property
+    def head(self) -> Head:
+        """The teacher's head over the shared tokens; towers that read images have none, and nobody asks for it."""
+        lesson, rows = self.lesson, self.lesson.vocabulary.rows()
+        weight, bias = self._matrix.weight.detach(), self._matrix.bias
+        bias = None if bias is None else bias.detach()
         if rows is not None:
             rows = rows.to(self.device)
-            self.columns = torch.full((len(weight),), -1, device=self.device)
-            self.columns[rows] = torch.arange(len(rows), device=self.device)
             weight, bias = weight[rows], None if bias is None else bias[rows]
-        self.head = Head(weight.to(lesson.dtype), bias, teacher.anatomy.logits, lesson.dtype)
+        return Head(weight.to(lesson.dtype), bias, lesson.teacher.anatomy.logits, lesson.dtype)
+
+    @property
+    def _matrix(self) -> Any:
+        return self.lesson.teacher.module.get_submodule(self.lesson.teacher.anatomy.head)
 
     def answers(self, ids: torch.Tensor, rows: torch.Tensor) -> LiveAnswers:
         """Run the teacher's body over these tokens."""
