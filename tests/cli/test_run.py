@@ -115,6 +115,8 @@ def test_system_and_parameters_are_set(chat, capsys):
         ("/set parameter top_p 7", "expected 0 to 1"),
         ("/set parameter seed", "a name and a value"),
         ("/set systm x", "Did you mean 'system'"),
+        ("/set", "No setting is named"),
+        ("/show", "No thing to show is named"),
         ("/show parametrs", "Did you mean 'parameters'"),
         ("/show info", "no model"),
         ("/show license", "no model"),
@@ -134,7 +136,8 @@ def test_a_mistake_in_a_conversation_is_explained_and_it_goes_on(chat, line, par
 @pytest.mark.parametrize(("line", "part"), [("/help", "/set parameter"), ("/show parameters", "num_predict")])
 def test_it_tells_about_itself(chat, line, part, capsys):
     talk(chat, line)
-    assert part in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert part in shown and "None" not in shown
 
 
 def test_ctrl_c_at_the_prompt_does_not_end_it(chat, capsys):

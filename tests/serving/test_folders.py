@@ -36,7 +36,7 @@ def test_a_folder_is_turned_into_a_gguf_and_answers(stored: str, ask: Any, smidg
     assert len(list((smidgen_home / "cache").glob("*.gguf"))) == 1
 
 
-def test_a_folder_is_described(stored: str, ask: Any) -> None:
+def test_a_folder_is_described(stored: str, ask: Any, smidgen_home: Path) -> None:
     (listed,) = ask("GET", "/api/tags").json()["models"]
     assert (listed["name"], listed["details"]["format"], listed["details"]["family"]) == (
         stored,
@@ -48,6 +48,11 @@ def test_a_folder_is_described(stored: str, ask: Any) -> None:
     assert shown["parameters"].split() == ["num_ctx", "64", "num_predict", "3"]
     assert "SYSTEM" in shown["modelfile"] and "FROM tiny:latest" in shown["modelfile"]
     assert shown["license"] == "mit"
+    kept = Store(smidgen_home).resolve(stored)
+    licence = smidgen_home / "LICENSE"
+    licence.write_text("Do as you like.\n", encoding="utf-8")
+    Store(smidgen_home).add("tiny", {**kept.paths, "LICENSE": licence}, kept.facts)
+    assert ask("POST", "/api/show", {"model": "tiny"}).json()["license"] == "Do as you like."
     assert {tensor["name"] for tensor in shown["tensors"]} >= {"model.embed_tokens.weight"}
 
 

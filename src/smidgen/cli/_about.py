@@ -43,7 +43,7 @@ def part(local: LocalModel, name: str) -> str:
     if name == "modelfile":
         return own.text().rstrip("\n")
     found = {
-        "license": "\n\n".join(own.licences) or _licence_files(local),
+        "license": "\n\n".join(own.licences) or local.licence_text,
         "parameters": parameters(own.parameters),
         "template": own.template or _jinja(local),
         "system": own.system,
@@ -91,11 +91,6 @@ def details(local: LocalModel) -> dict[str, Any]:
                 stored = file.get_slice(name)
                 tensors.append({"name": name, "type": stored.get_dtype(), "shape": list(stored.get_shape())})
     return {"metadata": config, "tensors": tensors}
-
-
-def _licence_files(local: LocalModel) -> str:
-    texts = [path for path in local.files if path.name.lower().startswith(("licen", "notice"))]
-    return "\n\n".join(path.read_text(encoding="utf-8", errors="replace").strip() for path in texts)
 
 
 def _jinja(local: LocalModel) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -128,7 +128,7 @@ class Prompt:
         elif what in known:
             known[what](value.strip())
         else:
-            raise ReferenceNotFound.among("setting", what, [*known, *_SWITCHES])
+            raise _unknown("setting", what, [*known, *_SWITCHES])
 
     def _set_parameter(self, value: str) -> None:
         words = _split(value)
@@ -155,7 +155,7 @@ class Prompt:
             **dict.fromkeys(("license", "modelfile", "template"), lambda: self._show_part(rest)),
         }
         if rest not in known:
-            raise ReferenceNotFound.among("thing to show", rest, known)
+            raise _unknown("thing to show", rest, known)
         known[rest]()
 
     def _system(self) -> str | None:
@@ -163,7 +163,9 @@ class Prompt:
 
     def _show_parameters(self) -> None:
         options = self.chat.options
-        rows = [(each.name, getattr(options, each.name)) for each in fields(GenerationOptions)]
+        given = [(each.name, getattr(options, each.name)) for each in fields(GenerationOptions)]
+        # What nobody has set is as the model or the machine has it.
+        rows = [(name, json.dumps(value)) for name, value in given if value not in (None, ())]
         self.screen.table(("parameter", "value"), rows)
 
     def _show_info(self) -> None:
@@ -207,6 +209,12 @@ class Prompt:
         sys.stdout.write("\n\n")
         if self.verbose and last is not None and last.metrics is not None:
             self.screen.say(describe_metrics(last.metrics) + "\n")
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> SmidgenError:
+    if not name:
+        return InvalidInput(f"No {kind} is named.", remedy=f"Known: {', '.join(sorted(known))}.")
+    return ReferenceNotFound.among(kind, name, known)
 
 
 def read_think(value: str) -> bool | str:

@@ -54,6 +54,12 @@ class LocalModel:
     facts: Mapping[str, Any]
 
     @property
+    def licence_text(self) -> str:
+        """What its licence files and notices say; empty where it brings none."""
+        texts = [path for path in self.files if path.name.lower().startswith(("licen", "notice"))]
+        return "\n\n".join(path.read_text(encoding="utf-8", errors="replace").strip() for path in texts)
+
+    @property
     def depth(self) -> int | None:
         """Bits at which it is to be read, as in ``small@4bit``; None for all that it has."""
         found: int | None = self.facts.get("depth")

@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import Field
 
-from smidgen.errors import InvalidInput
+from smidgen.errors import InvalidInput, ReferenceNotFound
 from smidgen.models.manifest import is_file_name
 from smidgen.models.modelfile import ROLES, Modelfile, Turn, of_facts
 from smidgen.models.reference import GGUF_MAGIC, parse
 from smidgen.models.store import Store
 from smidgen.models.uploads import Uploads
+from smidgen.recipe import presets
 from smidgen.recipe.create import Creation, is_projector
 from smidgen.serving.dialects._ollama_fields import Message
 from smidgen.serving.wire import Body
@@ -85,7 +86,7 @@ class Create(Body):
             draft=draft,
         )
         kind = self.quantize or self.quantization
-        return Creation(name, said, staging, kind or None, self.draft_quantize or None)
+        return Creation(name, said, staging, _known_type(kind), _known_type(self.draft_quantize))
 
     def _modelfile(self) -> Modelfile:
         turns = tuple(Turn(message.role, message.content) for message in self.messages)
@@ -103,6 +104,14 @@ class Create(Body):
             parser=self.parser or None,
             requires=self.requires or None,
         )
+
+
+def _known_type(name: str) -> str | None:
+    """Return the type to quantize to that a client names; None where it names none."""
+    try:
+        return presets.find(name) if name else None
+    except ReferenceNotFound as error:
+        raise InvalidInput(error.message, remedy=error.remedy) from None
 
 
 def require_name(text: str, store: Store) -> str:

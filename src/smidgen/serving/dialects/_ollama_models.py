@@ -74,7 +74,7 @@ def shown(
     facts = model.facts
     header = header_of(model)
     texts = {
-        "license": _licence(facts),
+        "license": _licence(model),
         "modelfile": modelfile(model),
         "parameters": parameters({**model.parameters, **options}),
         "template": template or template_of(model) or header.jinja,
@@ -112,8 +112,11 @@ def _short(value: Any, verbose: bool) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _licence(facts: Mapping[str, Any]) -> str:
-    texts = facts.get("license") or facts.get("licence") or ""
+def _licence(model: ServedModel) -> str:
+    """Return what a Modelfile says of the licence, else the model's own files, else the licence's identifier."""
+    texts = model.facts.get("license")
+    if not texts:
+        return (model.local.licence_text if model.local else "") or str(model.facts.get("licence") or "")
     return texts if isinstance(texts, str) else "\n".join(str(text) for text in texts)
 
 
