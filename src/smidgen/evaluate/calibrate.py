@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ UNCALIBRATED_READING = 0.4
 UNCALIBRATED_MEMORY = 80_000_000
 
 _CONTEXT = 512
-_WRITTEN, _READ, _ROUNDS, _WARM_UP = 16, 64, 2, 2
+_WRITTEN, _READ, _ROUNDS, _WARM_UP = 16, 64, 3, 2
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ def _with_model(raw: Calibration, path: Path) -> Calibration:
         raw.bandwidth,
         raw.flops,
         raw.threads,
-        token_seconds=min(seconds for seconds, _ in writing) / _WRITTEN,
-        read_seconds=min(seconds for seconds, _ in reading) / _READ,
+        token_seconds=statistics.median(seconds for seconds, _ in writing) / _WRITTEN,
+        read_seconds=statistics.median(seconds for seconds, _ in reading) / _READ,
         memory=max(0, beyond),
         busy=any(busy for _, busy in writing),
         key=raw.key,
