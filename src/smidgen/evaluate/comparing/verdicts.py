@@ -224,7 +224,7 @@ def _label(plain: Mapping[str, Any], number: int, best: int | None, better: int 
     if plain["models"][number]["error"]:
         return "incomplete"
     if number == best:
-        return "take this one"
+        return "best, but not surely" if _doubted(plain, number) else "take this one"
     if best is None or _value(plain, number) is None:
         return "not ranked"
     if better is not None:
@@ -236,6 +236,16 @@ def _label(plain: Mapping[str, Any], number: int, best: int | None, better: int 
     if _leaner(plain, number, best):
         return "less, and perhaps worse"
     return "not surely better, and larger"
+
+
+def _doubted(plain: Mapping[str, Any], best: int) -> bool:
+    """Say whether the model with the best figure is not surely better than one that is smaller or faster."""
+    known = [number for number in range(len(plain["models"])) if number != best and _value(plain, number) is not None]
+    sign = -1 if plain["yardstick"]["higher"] else 1
+    own = sign * _value(plain, best)["value"]  # type: ignore[index]
+    if any(sign * _value(plain, number)["value"] < own for number in known):  # type: ignore[index]
+        return False  # it was chosen for being surely close to the best
+    return any(_leaner(plain, number, best) and not _worse(plain, number, best) for number in known)
 
 
 def _leaner(plain: Mapping[str, Any], number: int, than: int) -> bool:
