@@ -7,11 +7,13 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import httpx
 import pytest
 
+from smidgen.models.catalog import packaged
 from smidgen.serving.app import create
 from smidgen.serving.settings import ServingSettings
 
@@ -98,6 +100,25 @@ def test_the_image_serves_as_nobody_what_it_holds():
     parse(re.findall(r'"([^"]+)"', last["CMD"]))
     for given in re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE):
         assert (ROOT / given).exists()
+
+
+def test_all_that_the_dockerfile_names_is_there():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    copied = {name for words in re.findall(r"^COPY ([^-].*)", text, re.MULTILINE) for name in words.split()[:-1]}
+    given = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE))
+    assert copied == given and {"pyproject.toml", "src", project["readme"], *project["license-files"]} <= copied
+    assert all((ROOT / name).exists() for name in copied)
+    assert set(re.findall(r"--constraint (\S+)", text)) <= copied
+    assert set(re.findall(r"--from=(\S+)", text)) == set(re.findall(r" AS (\S+)", text))
+    (program,) = re.findall(r'^ENTRYPOINT \["(\S+)"\]', text, re.MULTILINE)
+    assert program in project["scripts"]
+    (model,) = re.findall(r"^ARG MODEL=(\S+)", text, re.MULTILINE)
+    (pull,) = re.findall(rf"/bin/{program} (.*)", text)
+    parse(pull.replace('"$MODEL"', model).split())
+    assert model in packaged()
+    (asked,) = re.findall(r"urlopen\('http://127.0.0.1:(\d+/\w+)'\)", text)
+    assert asked == f"{ServingSettings().port}/health" and f"EXPOSE {ServingSettings().port}" in text
 
 
 def test_the_dockerfile_is_clean():
