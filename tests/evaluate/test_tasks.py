@@ -6,7 +6,7 @@ import random
 import pytest
 
 from smidgen.data.remembering import Notebook
-from smidgen.errors import InvalidInput, ReferenceNotFound
+from smidgen.errors import InvalidInput, ReferenceNotFound, SourceUnavailable
 from smidgen.evaluate.answering import Likelihoods
 from smidgen.evaluate.benchmarks._benchmark import Answer, Question
 from smidgen.evaluate.paired import bootstrap, difference, mcnemar
@@ -56,6 +56,30 @@ def test_a_stopped_run_asks_only_for_what_is_missing(source, file, tmp_path):
     assert again == first and kept.read_bytes().splitlines()[:2] == b"".join(lines[:2]).splitlines()
     compared = again.against(first)
     assert compared.value == 0 and compared.p_value == 1 and compared.items == 3
+
+
+def test_a_server_that_dies_midway_leaves_what_it_answered(tmp_path):
+    rows = tmp_path / "own.jsonl"
+    rows.write_text("".join(f'{{"prompt": "{number}", "answer": "{number}"}}\n' for number in range(3)))
+    asked = []
+
+    class Dying:
+        """Writes what it was asked, twice."""
+
+        def answer(self, before, questions):
+            """Answer, or fail as a server does that is gone."""
+            asked.extend(questions)
+            if len(asked) == 3:
+                raise SourceUnavailable("The server does not answer.", remedy="Check that it runs.")
+            return [Answer(text=question.prompts[0]) for question in questions]
+
+    exam, kept = read_exam("exact", rows), tmp_path / "kept.jsonl"
+    with pytest.raises(
+        SourceUnavailable, match=r"Check that it runs\. 2 of 3 answers are kept; the same command goes on"
+    ):
+        take(exam, "far", Dying(), Notebook(kept))
+    score = take(exam, "far", Dying(), Notebook(kept))
+    assert len(asked) == 4 and score.items == 3 and score.figures["acc"].value == 1
 
 
 def test_worked_examples_are_drawn_as_published(tmp_path, file):

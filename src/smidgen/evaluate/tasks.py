@@ -17,7 +17,7 @@ import numpy
 
 from smidgen.data.records import Record, read_records
 from smidgen.data.remembering import Notebook
-from smidgen.errors import InvalidInput, ReferenceNotFound, Unsupported
+from smidgen.errors import InvalidInput, ReferenceNotFound, SmidgenError, Unsupported
 from smidgen.evaluate import benchmarks
 from smidgen.evaluate.answering import Answering
 from smidgen.evaluate.benchmarks._benchmark import Answer, Benchmark, Question
@@ -189,7 +189,13 @@ def take(exam: Exam, model: str, answering: Answering, notebook: Notebook, progr
     for before, numbers in _alike(exam, open_ones).items():
         for begin in range(0, len(numbers), together):
             part = numbers[begin : begin + together]
-            answers = answering.answer(before, [exam.questions[number] for number in part])
+            try:
+                answers = answering.answer(before, [exam.questions[number] for number in part])
+            except SmidgenError as error:
+                if done:
+                    kept = f"{done:,} of {total:,} answers are kept; the same command goes on with the others."
+                    error.remedy = f"{error.remedy} {kept}" if error.remedy else kept
+                raise
             notebook.keep_all({keys[number]: asdict(answer) for number, answer in zip(part, answers, strict=True)})
             done += len(part)
             progress(Event(stage, done, total, "questions"))
