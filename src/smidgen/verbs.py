@@ -211,8 +211,11 @@ def quantize(
     size = None if allowed is None else Budget.parse(fit=allowed).fit
     solver = Step("quantize", options).build().solver
     if images is not None:
-        if default is None:
-            raise InvalidInput("What reads images is stored in one format.", remedy="Give a format, such as 'q8_0'.")
+        if default is None or embedding or head:
+            raise InvalidInput(
+                "What reads images is stored in one format, and has neither embedding nor head.",
+                remedy="Give one format alone, such as 'q8_0'.",
+            )
         seeing, tiles = gathering.tiles(model, images, windows, offline, progress)
         operation = Step("quantize", {"default": default, **options}, eyes.named(images)).build()
         return eyes.shrunk(seeing, operation, tiles, progress=progress)

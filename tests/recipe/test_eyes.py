@@ -48,6 +48,8 @@ def test_what_cannot_be_is_refused(place: Path) -> None:
         verbs.prune(model, structure="neuron", keep=32, images=place / "model")
     with pytest.raises(InvalidInput, match="stored in one format"):
         verbs.quantize(model, fit="1MB", images=pictures)
+    with pytest.raises(InvalidInput, match="neither embedding nor head"):
+        verbs.quantize(model, format="q8_0", head_format="q4_0", images=pictures)
 
 
 def test_a_model_that_looks_twice_is_refused_before_any_work(tmp_path: Path, capsys: Any) -> None:

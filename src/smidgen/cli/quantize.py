@@ -105,9 +105,8 @@ def command(
             formats.find(name).require_ggml_type()
     local, before = _step.find_model(model, settings, screen)
     own = any(formats.find(name).ggml_type is None for name in (number_format, *ends) if name)
-    streams = _streaming.wanted(
-        stream, settings, local, before, able=number_format is not None and (not own or writer is not None)
-    )
+    able = number_format is not None and (not own or writer is not None)
+    streams = _streaming.wanted(stream, settings, local, before, able=able)
     with _streaming.work_folder(path) if streams else nullcontext() as work:
         with screen.progress() as progress:
             source = _opened(local, settings, path, (before, windows, options["solver"]), work, progress)
