@@ -75,12 +75,12 @@ def test_made_it_keeps_within_the_size_with_both_files_and_sees(
     assert outcome.met and sum(sizes) == receipt["result"]["bytes"] == sum(receipt["parts"]["after"].values()) <= FIT
     assert receipt["vision"]["bytes"] == sizes[1] and receipt["vision"]["changed"] is True
     assert "Q8_0" in {tensor.format for tensor in gguf.read(out / "mmproj-model.gguf").tensors.values()}
-    first = yaml.safe_load((out / "recipe.yaml").read_text())["steps"][0]
+    first, *rest = yaml.safe_load((out / "recipe.yaml").read_text())["steps"]
     assert first == {
         "operation": "quantize", "images": images, "images_sha256": eyes.digest(images), "default": "q8_0",
     }  # fmt: skip
     assert receipt["steps"][0]["images_sha256"] == first["images_sha256"]
-    assert load(str(out / "model")).vision is not None
+    assert (out / "model").exists() is any(step["operation"] == "prune" for step in rest)
     assert "FROM ./mmproj-model.gguf" in (out / "Modelfile").read_text()
     answers = []
     for picture in ("0.png", "1.png"):
@@ -89,6 +89,12 @@ def test_made_it_keeps_within_the_size_with_both_files_and_sees(
         answers.append(json.loads(capsys.readouterr().out)["metrics"]["prompt_tokens"])
     assert answers[0] > answers[1] > TINY["PLACES"]
     assert make(str(place / "llama"), **order).already_done
+
+    again = make(
+        str(out / "model.gguf"), **order | {"fit": sum(sizes), "images": None, "out": tmp_path / "again"}
+    ).receipt
+    assert again["source"]["bytes"] == sum(sizes) == sum(again["parts"]["before"].values())
+    assert again["vision"]["sha256"] == receipt["vision"]["sha256"] and again["vision"]["changed"] is False
 
 
 def test_steps_that_go_by_images_are_kept_and_done_again_for_others(
@@ -130,6 +136,23 @@ def test_what_would_end_blind_is_refused_before_anything_is_written(
     words = [] if images is None else ["--images", str(place / images)]
     assert main(["make", name, "--fit", "1MB", *words, "--out", str(tmp_path / "made"), "--threads", "1"]) == 2
     assert says in capsys.readouterr().err and not (tmp_path / "made").exists()
+
+
+def test_no_draft_is_made_for_a_folder_that_torch_runs(place: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["make", "--draft-for", str(place / "llama"), "--within", "20s", "--threads", "1"]
+    assert main([*words, "--out", str(tmp_path / "draft")]) == 2
+    assert "takes no draft" in capsys.readouterr().err and not (tmp_path / "draft").exists()
+
+
+def test_a_task_is_refused_before_training_where_its_model_could_not_be_made_to_fit(
+    place: Path, tmp_path: Path, capsys: Any
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"text {n}", "label": "ab"[n % 2]}) + "\n" for n in range(40)))
+    words = ["task", "classify", "--labels", "a,b", "--train", str(rows), "--model", str(place / "mistral")]
+    assert main([*words, "--fit", "1MB", "--threads", "1"]) == 2
+    assert "looks at an image twice" in capsys.readouterr().err
+    assert not [*(Store().root / "tasks").rglob("tuned"), *(Store().root / "tasks").rglob("checkpoints")]
 
 
 def test_a_size_that_the_eyes_alone_exceed_is_refused(place: Path, tmp_path: Path, capsys: Any) -> None:

@@ -147,7 +147,7 @@ class _Work:
             self.progress(Event("using existing layer"))
             self.files[MODEL] = source.path
             return
-        if self.wanted.quantize is None and not changed and not self.facts.get("adapters") and _is_beyond_gguf(source):
+        if self.wanted.quantize is None and not changed and not self.facts.get("adapters") and is_beyond_gguf(source):
             from smidgen.models.sources.folder import Folder
 
             self.progress(Event("using existing layer"))
@@ -276,7 +276,7 @@ class _Work:
         self.facts["modelfile"] = of_facts(self.facts).text()
 
 
-def _is_beyond_gguf(source: LocalModel) -> bool:
+def is_beyond_gguf(source: LocalModel) -> bool:
     """Say whether a folder holds what no GGUF can: matrices in formats of smidgen's own, or what sees images."""
     from smidgen.models import packed
     from smidgen.models.vision.folder import is_seeing

@@ -6,10 +6,11 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smidgen.errors import Unsupported
 from smidgen.models.store import Store
 from smidgen.progress import Event, Progress, silent
 from smidgen.recipe import proof
-from smidgen.recipe.create import DRAFT, require_same_vocabulary
+from smidgen.recipe.create import DRAFT, is_beyond_gguf, require_same_vocabulary
 from smidgen.recipe.handover import MODEL
 from smidgen.recipe.job import Job, Outcome
 
@@ -91,6 +92,7 @@ def make_draft(
         RecipeError: The time cannot be understood.
         Locked: Another process works in the folder.
         OutOfResources: Too little disk or memory to end well.
+        Unsupported: The model is no GGUF and is run as it lies, by torch, which takes no draft.
     """
     from smidgen.models.reference import parse
     from smidgen.models.sources import fetch
@@ -103,10 +105,16 @@ def make_draft(
     order = order_of(target, data=data, seed=seed, threads=threads, offline=offline, max_memory=max_memory)
     budget = Budget(within=seconds)
     identity = {"draft for": target, "data": data, "seed": seed, "threads": order.threads, "within": seconds}
+    store = Store()
+    local = fetch(parse(target, store), store, offline=offline, progress=progress)
+    if is_beyond_gguf(local):
+        raise Unsupported(
+            f"{local.name} is run by torch, which takes no draft.",
+            remedy="Make a GGUF of it first, smidgen create NAME -f Modelfile --quantize q8_0, and the draft for that.",
+        )
     with run_folder(Path(out), identity, fresh) as (folder, journal):
         outcome = finished_in(folder, journal) or _DraftJob(order, budget, journal, folder, progress).draft()
-        store = Store()
-        keep_with(fetch(parse(target, store), store, offline=offline), outcome.folder / MODEL, store)
+        keep_with(local, outcome.folder / MODEL, store)
         return outcome
 
 

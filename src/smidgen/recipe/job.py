@@ -313,6 +313,7 @@ class Job:
             "steps": [record.to_dict() for record in records],
             "seconds": round(self.journal.elapsed, 1),
         }
+        seeing.count_source(content, self.materials.source, self.local)
         content |= seeing.described(self.folder / handover.MODEL, steps)
         content |= {} if more is None else more(self.folder / handover.MODEL)
         handover.write_papers(self.folder, model, recipe, content, self.local.files)
@@ -325,7 +326,7 @@ class Job:
     def _before_storing(self, steps: Sequence[Step]) -> Model | None:
         stored = [number for number, step in enumerate(steps) if step.operation == "quantize" and step.images is None]
         cut = list(steps[: stored[0]]) if stored else list(steps)
-        return self.runner.run(cut)[0] if cut else None
+        return self.runner.run(cut)[0] if any(step.operation != "quantize" for step in cut) else None
 
     def forecast(self, out: Path) -> Forecast:
         """Say what `make` would do."""

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 MOST_WINDOWS, FEWEST_WINDOWS = 24, 4
 TIME_SHARE = 0.25
 """Share of the time allowed that measuring may take."""
-SOURCE_BYTES = 2
-"""What a weight of the source takes where figures before and after are told, as in its GGUF."""
-
 FIXED_SECONDS = 38.0
 """About what speed, memory, sample answers and the report take besides scoring."""
 
@@ -115,9 +112,6 @@ def prove(
     proof.progress(Event("measuring speed"))
     speed, source_speed = proof.speed(path), proof.speed(proof.source)
     met = receipt.judge(budget, receipt.size_of(path), speed["tg128"]["mean"], quality[0]["same_top"])
-    before = receipt.parts_of_source(proof.source, materials.source)
-    if materials.source.vision is not None:
-        before["vision"] = SOURCE_BYTES * materials.source.vision.parameter_count()
     warnings = list(materials.texts.warnings)
     if not math.isfinite(quality[0]["ppl_result"]):
         warnings.append("The result's perplexity is not finite: it is not usable.")
@@ -127,7 +121,10 @@ def prove(
         "source": receipt.describe_source(materials.source),
         "budget": budget.to_dict(),
         **{"result": described["result"], "tensors": described["tensors"]},
-        "parts": {"before": before, "after": described["parts"]},
+        "parts": {
+            "before": receipt.parts_of_source(proof.source, materials.source),
+            "after": described["parts"],
+        },
         "quality": quality,
         "predicted": {name: value for name, value in predicted.items() if name != "damage"},
         "speed": speed | {"source": source_speed},

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TOWER_FORMAT = "q8_0"
 """What the tower's matrices are stored in where there are images to go by."""
 
+SOURCE_BYTES = 2
+"""What a weight of a folder takes where figures before and after are told, as in the GGUF of its language model."""
+
 
 def require(local: LocalModel, images: str | None, recipe: Recipe | None) -> None:
     """Refuse, before a weight is read, what would end in a model that sees nothing, or less than was asked for.
@@ -135,6 +138,22 @@ def write(model: Model, local: LocalModel, path: Path) -> int:
     else:
         return 0
     return target.stat().st_size
+
+
+def count_source(content: dict[str, Any], model: Model, local: LocalModel) -> None:
+    """Count in a receipt, among the bytes of the source and its parts, what the source reads images with.
+
+    Args:
+        content: The receipt, changed.
+        model: The source.
+        local: The same on disk; the bytes of a folder are already those of all that it holds.
+    """
+    own, parts = given(local), content["parts"]["before"]
+    if own is not None:
+        parts["vision"] = own.stat().st_size
+        content["source"]["bytes"] += parts["vision"]
+    elif model.vision is not None:
+        parts["vision"] = SOURCE_BYTES * model.vision.parameter_count()
 
 
 def described(path: Path, steps: Iterable[Step]) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def specialise(
 
     Raises:
         InvalidInput: The rows are too few or lack a field, or labels do not fit.
+        Unsupported: A size is asked for of a model that sees, and llama.cpp cannot hold what it sees with.
         BudgetNotMet: No way of cutting and storing reaches the size.
 
     Example:
@@ -225,7 +226,7 @@ def _trained(
     threads, tuned = how.threads or cores()[0], folder / "tuned"
     with _spending(folder / "tuning.seconds") as tuning:
         if not (tuned / "config.json").is_file():
-            _tune(rows, replace(how, threads=threads), folder, progress)
+            _tune(rows, replace(how, threads=threads), folder, store, progress)
     if how.fit is None:
         model = load(str(tuned), offline=True, progress=progress)
         gguf.write(model, folder / "model.gguf", float_format=_STORED, progress=progress)
@@ -257,15 +258,21 @@ def _processor_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _tune(rows: Sequence[Row], how: Training, folder: Path, progress: Progress) -> None:
+def _tune(rows: Sequence[Row], how: Training, folder: Path, store: Store, progress: Progress) -> None:
     """Fine-tune, a few of the rows kept aside to watch overfitting with, and write the model into the folder."""
     import torch
 
     from smidgen.export import safetensors
-    from smidgen.models.load import load
+    from smidgen.models.load import load_local
+    from smidgen.models.reference import parse
+    from smidgen.models.sources import fetch
+    from smidgen.recipe import seeing
 
     torch.set_num_threads(how.threads or 1)
-    source = load(how.model, offline=how.offline, progress=progress)
+    local = fetch(parse(how.model, store), store, offline=how.offline, progress=progress)
+    if how.fit is not None:
+        seeing.require_holdable(local)  # as `make` would refuse the trained model
+    source = load_local(local, progress=progress)
     length = min(_LENGTH, source.anatomy.context_length)
     watched = max(1, min(_MOST_WATCHED, round(len(rows) * WATCHED_SHARE)))
     training, apart = Corpus("lessons", tuple(rows[watched:])), Corpus("lessons kept aside", tuple(rows[:watched]))
