@@ -44,6 +44,17 @@ def test_speed_is_a_bound() -> None:
     assert found.ruled_out["llama3.1:8b"].startswith("writes at most")
 
 
+def test_who_writes_slower_than_people_read_loses_rank_unless_a_speed_is_asked() -> None:
+    slow = Calibration(5e9, 20e9, 2, token_seconds=0.05, read_seconds=0.01, memory=60_000_000)
+    free = [each.name for each in choose(Needs(), slow).suggestions]
+    asked_for = [each.name for each in choose(Needs(speed=0.01), slow).suggestions]
+    assert asked_for.index("qwen2.5:7b") < asked_for.index("gemma3:1b")
+    assert free.index("gemma3:1b") < free.index("qwen2.5:7b")
+    reasons = {each.name: each.reasons for each in choose(Needs(), slow).suggestions}
+    assert "writes slower than people read" in reasons["llama3.1:8b"]
+    assert all("slower" not in reason for each in asked().suggestions[:5] for reason in each.reasons)
+
+
 def test_the_widest_format_that_fits_is_taken_and_none_below_four_bits_without_need() -> None:
     wide = {each.name: each.estimate for each in asked().suggestions}
     assert wide["qwen2.5:0.5b"] is not None and wide["qwen2.5:0.5b"].format == "Q8_0"
@@ -106,7 +117,7 @@ def test_only_what_is_in_the_store_when_nothing_may_be_fetched() -> None:
 
 
 def test_the_rank_is_that_of_published_figures_with_unknown_last() -> None:
-    qualities = [each.quality for each in asked(task="answer").suggestions if not catalog.find(each.name).specialty]
+    qualities = [each.quality for each in asked(task="answer", speed=0.01).suggestions if not catalog.find(each.name).specialty]
     known = [value for value in qualities if value is not None]
     assert known == sorted(known, reverse=True) and qualities[: len(known)] == known
     assert None in qualities

@@ -2,7 +2,8 @@
 
 Who does not meet a demand is ruled out with the reason. Those that are left are ranked by their published figures on
 the task's benchmarks: each figure counts as the share of the catalog's models that it beats, since figures of
-different benchmarks cannot be averaged as they are. A model without such figures comes after all that have some.
+different benchmarks cannot be averaged as they are. A model without such figures comes after all that have some, and
+where no speed is asked one that writes slower than people read loses rank.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from math import log2
 from typing import Any
 
 from smidgen import registry
@@ -32,6 +34,9 @@ SOUND_BITS = 4.0
 
 SQUEEZED = -0.1
 """What a model's rank loses that fits only below `SOUND_BITS`."""
+
+SLOWER = -0.15
+"""What a model's rank loses, where no speed is asked, for each halving of `COMFORTABLE_SPEED` down to its own."""
 
 SPECIALIST, STRANGER = 0.15, -0.3
 """What a model's rank gains that was made for the task's kind of work, and loses that was made for another."""
@@ -196,8 +201,14 @@ def _rank(suggestion: Suggestion, needs: Needs) -> tuple[bool, float, float]:
     bonus = 0.0 if specialty is None else SPECIALIST if specialty in TASKS[needs.task].specialties else STRANGER
     known = suggestion.quality is not None or bonus > 0
     bonus += SQUEEZED if suggestion.estimate and suggestion.estimate.bits < SOUND_BITS else 0.0
+    bonus += SLOWER * _halvings(suggestion.estimate) if needs.speed is None else 0.0
     memory = suggestion.estimate.memory if suggestion.estimate else float("inf")
     return (not known, -((suggestion.quality or 0.0) + bonus), memory)
+
+
+def _halvings(expected: Estimate | None) -> float:
+    """Return how often the comfortable speed must be halved to get a model's own; 0 where it is at least that."""
+    return max(0.0, log2(COMFORTABLE_SPEED / expected.tokens_per_second)) if expected else 0.0
 
 
 def _wrong_kind(entry: catalog.Entry, needs: Needs) -> str | None:
@@ -309,6 +320,8 @@ def _suggestion(entry: catalog.Entry, needs: Needs, expected: Estimate | None) -
         reasons.append("its licence is not known here")
     if expected is not None and expected.bits < SOUND_BITS:
         reasons.append(f"fits only below {SOUND_BITS:g} bits per weight, which costs quality")
+    if expected is not None and needs.speed is None and _halvings(expected) > 1:
+        reasons.append("writes slower than people read")
     if expected is not None and expected.cache is None:
         reasons.append("memory without its cache, whose size is not known here")
     steps = [f"smidgen pull {entry.reference}"]
