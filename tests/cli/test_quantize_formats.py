@@ -58,6 +58,7 @@ def test_a_folder_for_vllm(tiny_folder, tmp_path, stream):
         (["--format", "q4_0", "--export", "compressed-tensors"], "no place for the number format q4_0"),
         (["--fit", "80MB", "--export", "compressed-tensors"], "--format"),
         (["--format", "float8", "--head-format", "q8_0", "--export", "compressed-tensors"], "--head-format"),
+        (["--format", "float8", "--images", "pictures", "--export", "compressed-tensors"], "and nothing else"),
     ],
 )
 def test_what_vllm_does_not_load_is_refused_before_the_model_is_sought(words, message, tmp_path, capsys):

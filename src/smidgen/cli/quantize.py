@@ -99,7 +99,7 @@ def command(
     if options["static_activations"]:
         _require_scales_kept(number_format, export)
     path = _step.check_output(out, force=force)
-    writer = None if export is None else _writer(export, number_format, ends, path)
+    writer = None if export is None else _writer(export, number_format, (*ends, images), path)
     if path.suffix.lower() == ".gguf":
         for name in filter(None, (number_format, *ends)):
             formats.find(name).require_ggml_type()
@@ -176,7 +176,7 @@ def _require_scales_kept(number_format: str | None, export: str | None) -> None:
 
 
 def _writer(
-    name: str, number_format: str | None, ends: Sequence[str | None], out: Path
+    name: str, number_format: str | None, others: Sequence[str | None], out: Path
 ) -> Callable[[Model, Path], None]:
     """Return what writes a result for other engines, after making sure that it can."""
     from smidgen.errors import ReferenceNotFound
@@ -184,10 +184,10 @@ def _writer(
 
     if name != compressed_tensors.NAME:
         raise ReferenceNotFound.among("export", name, [compressed_tensors.NAME])
-    if number_format is None or any(ends):
+    if number_format is None or any(others):
         raise InvalidInput(
             f"{name} stores the blocks in one format and nothing else.",
-            remedy="Give --format, without --fit, --embedding-format and --head-format.",
+            remedy="Give --format, without --fit, --embedding-format, --head-format and --images.",
         )
     if out.suffix.lower() == ".gguf":
         raise InvalidInput(f"{name} is a folder, and {out} a GGUF.", remedy="Name a folder with --out.")
