@@ -118,7 +118,9 @@ def test_only_what_is_in_the_store_when_nothing_may_be_fetched() -> None:
 
 
 def test_the_rank_is_that_of_published_figures_with_unknown_last() -> None:
-    qualities = [each.quality for each in asked(task="answer", speed=0.01).suggestions if not catalog.find(each.name).specialty]
+    qualities = [
+        each.quality for each in asked(task="answer", speed=0.01).suggestions if not catalog.find(each.name).specialty
+    ]
     known = [value for value in qualities if value is not None]
     assert known == sorted(known, reverse=True) and qualities[: len(known)] == known
     assert None in qualities
