@@ -145,6 +145,14 @@ def test_the_smallest_that_is_not_surely_worse_is_taken():
     assert beaten["labels"][0] == "B is no worse, and smaller" and beaten["verdicts"][0].endswith("no worse.")
 
 
+def test_of_equally_small_models_the_better_is_taken():
+    unsure, maybe = (-0.005, -0.02, 0.01), (0.005, -0.01, 0.02)
+    table = [[None, unsure, unsure], [maybe, None, maybe], [maybe, unsure, None]]
+    alike = verdicts.of(plain_of((0.6, 0.58, 0.585), table, (100, 50, 50), (10, 15, 15)))
+    assert alike["choice"] == 2
+    assert alike["labels"] == ["not surely better, and larger", "as large, and no better", "take this one"]
+
+
 def test_nothing_is_chosen_by_a_handful_of_questions():
     maybe = (0.6, -0.1, 1.0)
     few = verdicts.of(plain_of((0.0, 0.6), [[None, maybe], [maybe, None]], (100, 50), (10, 15), weak=True))

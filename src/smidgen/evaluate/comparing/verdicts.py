@@ -69,7 +69,10 @@ def _close(plain: Mapping[str, Any], number: int, best: int) -> bool:
 
 
 def _choice(plain: Mapping[str, Any]) -> int | None:
-    """Return the smallest model (fastest, where sizes are not known) that is surely close to the best."""
+    """Return the smallest model (fastest, where sizes are not known) that is surely close to the best.
+
+    Of several that are equally small the best.
+    """
     rated = [number for number in range(len(plain["models"])) if _value(plain, number) is not None]
     if not rated or plain["yardstick"]["weak"]:
         return None
@@ -78,7 +81,10 @@ def _choice(plain: Mapping[str, Any]) -> int | None:
     good = [number for number in rated if number == best or _close(plain, number, best)]
     models = plain["models"]
     if all(models[number]["about"]["bytes"] for number in good):
-        return min(good, key=lambda number: models[number]["about"]["bytes"])
+        return min(
+            good,
+            key=lambda number: (models[number]["about"]["bytes"], sign * _value(plain, number)["value"]),  # type: ignore[index]
+        )
     return max(good, key=lambda number: (models[number]["writes"] or {}).get("median", 0.0))
 
 
@@ -235,7 +241,8 @@ def _label(plain: Mapping[str, Any], number: int, best: int | None, better: int 
         return "worse, but with less" if _leaner(plain, number, best) else "worse"
     if _leaner(plain, number, best):
         return "less, and perhaps worse"
-    return "not surely better, and larger"
+    sizes = [plain["models"][each]["about"]["bytes"] for each in (number, best)]
+    return "as large, and no better" if sizes[0] == sizes[1] else "not surely better, and larger"
 
 
 def _doubted(plain: Mapping[str, Any], best: int) -> bool:
