@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smidgen import heap
 from smidgen.documents.choosing import ModelChooser
 from smidgen.documents.extract import Extractor
 from smidgen.documents.overlay import pictures, write_overlay
@@ -51,6 +52,7 @@ def _extractor(request: dict[str, Any]) -> Extractor:
     return Extractor(read_schema(request["schema"]), PageReader(threads), chooser)
 
 
+@heap.reused()
 def _answer(extractor: Extractor, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     try:
         file = replace(File.at(request["path"]), name=request["name"])
