@@ -151,6 +151,8 @@ def test_of_equally_small_models_the_better_is_taken():
     alike = verdicts.of(plain_of((0.6, 0.58, 0.585), table, (100, 50, 50), (10, 15, 15)))
     assert alike["choice"] == 2
     assert alike["labels"] == ["not surely better, and larger", "as large, and no better", "take this one"]
+    unsized = verdicts.of(plain_of((0.6, 0.58), [[None, unsure], [maybe, None]], (None, None), (10, 15)))
+    assert unsized["choice"] == 1 and unsized["labels"][0] == "not surely better"
 
 
 def test_nothing_is_chosen_by_a_handful_of_questions():

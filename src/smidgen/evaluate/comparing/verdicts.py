@@ -242,6 +242,8 @@ def _label(plain: Mapping[str, Any], number: int, best: int | None, better: int 
     if _leaner(plain, number, best):
         return "less, and perhaps worse"
     sizes = [plain["models"][each]["about"]["bytes"] for each in (number, best)]
+    if not all(sizes):
+        return "not surely better"
     return "as large, and no better" if sizes[0] == sizes[1] else "not surely better, and larger"
 
 
